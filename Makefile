@@ -1,0 +1,56 @@
+# Needs make and Python >= 3.10, nothing else. Plain `make` lists the targets.
+
+VENV ?= .venv
+LOCK := constraints/newest.lock
+RUN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: help demo test test-fast check fix docs bench matrix lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(STAMP) ## show one request ID on its way through HTTP, SQL, Celery and the logs (KEEP=1 stays up)
+	@$(RUN)/otel-cc demo $(if $(KEEP),--keep)
+
+test: $(STAMP) ## all tests, on real servers
+	@$(RUN)/python -m pytest $(ARGS)
+
+test-fast: $(STAMP) ## the tests that start no server
+	@$(RUN)/python -m pytest -m "not server" $(ARGS)
+
+check: $(STAMP) ## format, lint, strict types, layers, generated pages
+	$(RUN)/ruff format --check
+	$(RUN)/ruff check
+	$(RUN)/mypy
+	$(RUN)/python -m tools.settings_page --check
+	$(RUN)/python -m pytest -q tests/test_layers.py tests/test_house.py
+
+fix: $(STAMP) ## repair format, lint and generated pages
+	$(RUN)/ruff check --fix
+	$(RUN)/ruff format
+	$(RUN)/python -m tools.settings_page
+
+docs: $(STAMP) ## write the generated pages
+	$(RUN)/python -m tools.settings_page
+
+bench: $(STAMP) ## what a request costs, beside others (QUICK=1 takes three minutes)
+	@$(RUN)/python -m benchmarks $(if $(QUICK),--quick)
+
+matrix: $(STAMP) ## the tests on every Python of this machine with old and new libraries (ARGS="-s oldest-3.10")
+	@$(RUN)/nox $(ARGS)
+
+lock: ## renew constraints/*.lock (needs uv)
+	python3 -m tools.lock
+
+clean: ## remove everything that make has made
+	rm -rf $(VENV) .nox .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# A Python that is too old, or a version manager's stub for one that is not active, must not be taken.
+$(STAMP): $(LOCK) pyproject.toml tools/venv.py
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
+	  if "$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
+	    "$$python" tools/venv.py $(VENV) $(LOCK) && touch $@; exit; \
+	  fi; \
+	done; echo 'Python 3.10 or newer with the module venv is needed: install it (Debian: python3-venv), or name it with make PYTHON=...' >&2; exit 1

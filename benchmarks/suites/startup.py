@@ -1,0 +1,53 @@
+"""Start-up: CPU and memory of uvicorn under the launcher, from the first instruction to the first answered request."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import random
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.clock import rounds
+from benchmarks.machine import Machine
+from benchmarks.plan import Plan
+from benchmarks.results import Results
+from benchmarks.variant import Variant, exports
+from otel_cc.local.process import wait_until
+
+_SERVER = ["-m", "uvicorn", "benchmarks.workload.server:app", "--log-level", "warning", "--uds"]
+
+
+def run(machine: Machine, plan: Plan, results: Results, variants: Sequence[Variant], seconds: float) -> None:
+    """Start every variant in turns."""
+    cases = [(variant, export) for variant in variants for export in exports(variant, plan.side_exports)]
+    for _ in rounds(seconds, plan.least, plan.most):
+        for variant, export in random.sample(cases, len(cases)):
+            results.add("start-up", variant.name, export, _once(machine, variant, export))
+
+
+def _once(machine: Machine, variant: Variant, export: str) -> dict[str, float]:
+    path = machine.processes.folder / f"{machine.name()}.sock"
+    process = machine.start(variant, export, "uvicorn", [*_SERVER, str(path)])
+    try:
+        wait_until(lambda: path.exists() or not process.running, 60, "uvicorn's socket")
+        if not process.running:
+            process.wait_ready()
+        _get(path, "/json")
+        usage: dict[str, float] = json.loads(_get(path, "/usage"))
+        return usage
+    finally:
+        process.stop()
+
+
+def _get(path: Path, target: str) -> bytes:
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(30)
+    connection.sock.connect(str(path))
+    try:
+        connection.request("GET", target)
+        return connection.getresponse().read()
+    finally:
+        connection.close()

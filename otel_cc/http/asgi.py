@@ -1,0 +1,148 @@
+"""A request through the application: its ID in the context on the way in, in the response header on the way out.
+
+This is the outermost thing that the application does with a request, so the ID is there in every middleware and handler
+and on every response, those of middleware and of unhandled exceptions included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+
+from otel_cc import context, guard, lifecycle, settings
+from otel_cc.http.request import KEY, Reader, Request, without
+from otel_cc.http.span import ServerSpans
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Any, Scope, Receive, Send], Awaitable[None]]
+
+_STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
+
+
+class Entrance:
+    """Wraps the call of an application class.
+
+    :param spans: makes the SERVER span while our producer is on; None while it is off
+    """
+
+    def __init__(self) -> None:
+        self.spans: ServerSpans | None = None
+        self._header = settings.get().request_id_header.lower().encode()
+        self._writes_header = settings.get().response_header
+        self._reader: Reader | None = None
+
+    def wrap(self, call: Application) -> Application:
+        """The wrapped ``__call__``; telemetry that fails lets the request through untouched."""
+
+        async def __call__(app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+            if KEY in scope:
+                # A mounted application: part of the request that is served already.
+                return await call(app, scope, receive, send)
+            if scope["type"] == "lifespan":
+                return await call(app, scope, receive, _lifespan(send))
+            if scope["type"] not in ("http", "websocket"):
+                return await call(app, scope, receive, send)
+            await self._serve(call, app, scope, receive, send)
+
+        return __call__
+
+    async def _serve(self, call: Application, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        span = inside = None
+        sending = send
+        try:
+            if self._reader is None:
+                # The first request: the propagators are final now, and a server without lifespan is known to serve.
+                self._reader = Reader()
+                lifecycle.serving("asgi")
+            ambient = otel_context.get_current()
+            request, parent = self._reader.read(scope, ambient)
+            if _makes_its_own_span(app):
+                # Whoever makes the span extracts the parent and starts a SERVER span only where none is current.
+                inside = context.with_correlation(request, ambient)
+            else:
+                inside = context.with_correlation(request, parent)
+                if self.spans is not None:
+                    span, inside = self.spans.start(request, inside)
+            sending = self._sending(request, span, send)
+        except Exception:
+            guard.failed("the request")
+        if inside is None:
+            return await call(app, scope, receive, send)
+        token = otel_context.attach(inside)
+        try:
+            await call(app, scope, receive, sending)
+        except BaseException as error:
+            request.error = error
+            _mark(error, request)
+            raise
+        finally:
+            if span is not None:
+                span.finish()
+            otel_context.detach(token)
+
+    def _sending(self, request: Request, span: Any, send: Send) -> Send:
+        header = (self._header, request.request_id.encode())
+        name = self._header
+        writes_header = self._writes_header
+
+        async def sending(message: Message) -> None:
+            kind = message["type"]
+            if kind in _STARTS:
+                if span is not None:
+                    span.responds(message)
+                if writes_header:
+                    # A new list: an application may send the same response object, and so the same list, twice.
+                    headers = without(message.get("headers") or (), name)
+                    headers.append(header)
+                    message = {**message, "headers": headers}
+                await send(message)
+            else:
+                await send(message)
+                if span is not None:
+                    span.sent(kind, message)
+
+        return sending
+
+
+def _makes_its_own_span(app: Any) -> bool:
+    # Contrib marks the applications that it instruments, and FastAPI's native telemetry is on only where the
+    # application asked for it in code (native.py).
+    if getattr(app, "_is_instrumented_by_opentelemetry", False):
+        return True
+    native = getattr(app, "_telemetry", None)
+    return native is not None and bool(native.get("tracing"))
+
+
+def _mark(error: BaseException, request: Request) -> None:
+    """Leave the IDs on an exception that leaves the request, for the server's log line about it.
+
+    uvicorn logs "Exception in ASGI application" after the context of the request is gone.
+    """
+    try:
+        current = trace.get_current_span().get_span_context()
+        span_id = f"{current.span_id:016x}" if current.is_valid else ""
+        error.__otel_cc_correlation__ = (request.request_id, f"{request.trace_id:032x}", span_id)  # type: ignore[attr-defined]  # read by logs.py
+    except Exception:
+        # An exception class with slots takes no attribute; its log line goes without the IDs.
+        pass
+
+
+def _lifespan(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        kind = message["type"]
+        if kind == "lifespan.startup.complete":
+            lifecycle.serving("asgi")
+        elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
+            # The last moment that every server grants: after it, uvicorn may end by a signal and gunicorn by os._exit.
+            from anyio.to_thread import run_sync
+
+            await run_sync(lifecycle.final_flush)
+        await send(message)
+
+    return sending

@@ -1,0 +1,65 @@
+"""Request and response headers as span attributes, where the user asks for them with the standard variables.
+
+What contrib does right is called, not copied: names, patterns and sanitising are those of opentelemetry-util-http and of
+the ASGI instrumentation, which the extra ``fastapi`` installs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from opentelemetry.trace import Span
+
+from otel_cc import guard
+
+_REQUEST = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST"
+_RESPONSE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE"
+_SANITIZE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS"
+
+
+class Capture:
+    """Collects the headers that were asked for.
+
+    :raises ImportError: the extra ``fastapi`` is not installed
+    """
+
+    def __init__(self) -> None:
+        from opentelemetry.instrumentation.asgi import collect_custom_headers_attributes
+        from opentelemetry.util.http import (
+            SanitizeValue,
+            get_custom_headers,
+            normalise_request_header_name,
+            normalise_response_header_name,
+        )
+
+        self._collect = collect_custom_headers_attributes
+        self._sanitize = SanitizeValue(get_custom_headers(_SANITIZE))
+        self._request = (get_custom_headers(_REQUEST), normalise_request_header_name)
+        self._response = (get_custom_headers(_RESPONSE), normalise_response_header_name)
+
+    def request(self, scope: MutableMapping[str, Any], attributes: dict[str, Any]) -> None:
+        """Add the request headers to the attributes that the span is created with."""
+        if self._request[0]:
+            attributes.update(self._clean(scope, self._request))
+
+    def response(self, message: MutableMapping[str, Any], span: Span) -> None:
+        """Add the response headers to the span."""
+        if self._response[0]:
+            span.set_attributes(self._clean(message, self._response))
+
+    def _clean(self, carrier: MutableMapping[str, Any], kind: tuple[Any, Any]) -> Mapping[str, Any]:
+        found = self._collect(carrier, self._sanitize, *kind)
+        return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+
+
+def from_environment() -> Capture | None:
+    """The capture that the environment asks for, or None."""
+    if not os.environ.get(_REQUEST) and not os.environ.get(_RESPONSE):
+        return None
+    try:
+        return Capture()
+    except ImportError:
+        guard.warn_once("capture", "%s needs more: pip install 'otel-cc[fastapi]'.", _REQUEST)
+        return None

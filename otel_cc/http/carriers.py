@@ -1,0 +1,105 @@
+"""Puts the HTTP carriers in place: hooks on FastAPI's and Starlette's classes when the application imports them."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import wrapt
+
+from otel_cc import guard, settings
+from otel_cc.http import cors, errors, route
+from otel_cc.http.asgi import Entrance
+
+_entrance: Entrance | None = None
+
+
+def entrance() -> Entrance:
+    """The one entrance of this process, which the producer gives its spans to."""
+    global _entrance
+    if _entrance is None:
+        _entrance = Entrance()
+    return _entrance
+
+
+def install() -> None:
+    """Hook FastAPI as soon as it is imported; a process that never does pays nothing."""
+    if settings.get().response_header:
+        wrapt.register_post_import_hook(cors.hook, "starlette.middleware.cors")
+    wrapt.register_post_import_hook(_hook_mount, "starlette.routing")
+    wrapt.register_post_import_hook(_hook_fastapi, "fastapi.applications")
+
+
+def _hook_mount(module: Any) -> None:
+    module.Mount.handle = route.mount_entered(module.Mount.handle)
+
+
+def _hook_fastapi(module: Any) -> None:
+    cls = module.FastAPI
+    cls.__init__ = _with_native_telemetry_off(cls.__init__)
+    cls.__call__ = entrance().wrap(cls.__call__)
+    cls.build_middleware_stack = _with_our_handlers(cls.build_middleware_stack)
+    routing = importlib.import_module("fastapi.routing")
+    if hasattr(routing, "_route_selected"):
+        routing._route_selected = route.route_selected(routing._route_selected)
+    if settings.get().error_body:
+        _hook_body_limit()
+
+
+def _hook_body_limit() -> None:
+    # The body limit of FastAPI >= 0.160 calls the default handler by itself, not through the application's table.
+    try:
+        body_limit = importlib.import_module("fastapi._body_limit")
+    except ModuleNotFoundError:
+        return
+    if hasattr(body_limit, "http_exception_handler"):
+        body_limit.http_exception_handler = errors.extending(body_limit.http_exception_handler)
+
+
+def _with_native_telemetry_off(original: Any) -> Any:
+    """FastAPI >= 0.142 makes spans of its own as soon as a provider is set; they would double everybody else's.
+
+    An application that asks for them in code (``telemetry={"tracing": True}``) gets them, instead of ours.
+    """
+    accepts: bool | None = None
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        nonlocal accepts
+        if accepts is None:
+            accepts = "telemetry" in original.__code__.co_varnames
+        if accepts:
+            off = {"tracing": False, "metrics": False, "logs": False}
+            kwargs["telemetry"] = {**off, **(kwargs.get("telemetry") or {})}
+        original(self, *args, **kwargs)
+
+    # Tools that read the signature (typer's and FastAPI's own) must see FastAPI's, not ours.
+    __init__.__wrapped__ = original  # type: ignore[attr-defined]  # what inspect.signature follows
+    return __init__
+
+
+def _with_our_handlers(original: Any) -> Any:
+    def build_middleware_stack(self: Any) -> Any:
+        table = self.exception_handlers
+        try:
+            self.exception_handlers = _handlers(self, table)
+        except Exception:
+            guard.failed("the error bodies")
+        try:
+            return original(self)
+        finally:
+            self.exception_handlers = table
+
+    return build_middleware_stack
+
+
+def _handlers(app: Any, table: dict[Any, Any]) -> dict[Any, Any]:
+    defaults = importlib.import_module("fastapi.exception_handlers")
+    own = (defaults.http_exception_handler, defaults.request_validation_exception_handler)
+    extends = settings.get().error_body
+    handlers = {
+        key: errors.noting(errors.extending(handler) if extends and handler in own else handler)
+        for key, handler in table.items()
+    }
+    if extends and not app.debug and 500 not in table and Exception not in table:
+        handlers[Exception] = errors.internal_server_error
+    return handlers

@@ -1,0 +1,91 @@
+"""The request ID in the error bodies that FastAPI itself produces; handlers of the application's own are not altered.
+
+The bodies are made by FastAPI's own handlers and only extended, so that ``detail`` stays byte for byte what this version
+of FastAPI writes. Which exception led to a response is noted on the way, for the span.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any
+
+from otel_cc import context, guard
+from otel_cc.http.request import KEY
+
+Handler = Callable[[Any, Exception], Any]
+
+_INTERNAL_ERROR = b'{"detail":"Internal Server Error"'
+
+
+def extend(response: Any, request_id: str) -> None:
+    """Add ``request_id`` to a JSON object response in place; any other response is left alone.
+
+    :param response: a Starlette response that has not been sent
+    """
+    body = response.body
+    if response.media_type != "application/json" or not (body.startswith(b"{") and body.endswith(b"}")):
+        return
+    separator = b"" if body == b"{}" else b","
+    response.body = body[:-1] + separator + b'"request_id":' + json.dumps(request_id).encode() + b"}"
+    response.headers["content-length"] = str(len(response.body))
+
+
+def extending(handler: Handler) -> Handler:
+    """FastAPI's own handler, with the request ID added to what it returns."""
+
+    async def handle(request: Any, error: Exception) -> Any:
+        response = await handler(request, error)
+        try:
+            correlation = context.current()
+            if correlation is not None and response is not None:
+                extend(response, correlation.request_id)
+        except Exception:
+            guard.failed("the error body")
+        return response
+
+    return handle
+
+
+def noting(handler: Handler) -> Handler:
+    """Any handler, unchanged, with the exception that it handles noted for the span."""
+    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004  the type of the call is asked, not whether there is one
+
+        async def handle(request: Any, error: Exception) -> Any:
+            note(request.scope, error)
+            return await handler(request, error)
+
+        return handle
+
+    def handle_in_thread(request: Any, error: Exception) -> Any:
+        note(request.scope, error)
+        return handler(request, error)
+
+    return handle_in_thread
+
+
+def note(scope: Any, error: BaseException) -> None:
+    """Remember the class of the exception that a handler turns into a response."""
+    state = scope.get(KEY)
+    if state is not None:
+        state.error = error
+
+
+async def internal_server_error(request: Any, error: Exception) -> Any:
+    """What FastAPI answers to an unhandled exception (a plain text there), as JSON with the request ID.
+
+    It is produced outside of all middleware, so that without help a browser could not read it: the CORS headers of the
+    application are applied here, too.
+    """
+    from starlette.responses import Response
+
+    correlation = context.current()
+    body = _INTERNAL_ERROR
+    if correlation is not None:
+        body += b',"request_id":' + json.dumps(correlation.request_id).encode()
+    response = Response(body + b"}", status_code=500, media_type="application/json")
+    cors = next((m for m in getattr(request.app, "user_middleware", ()) if m.cls.__name__ == "CORSMiddleware"), None)
+    if cors is None or "origin" not in request.headers or request.method == "OPTIONS":
+        return response
+    return cors.cls(response, *cors.args, **cors.kwargs)

@@ -1,0 +1,44 @@
+"""Who makes the SERVER spans of FastAPI: we do, or contrib's untouched instrumentor with our carriers around it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from otel_cc import report, settings
+from otel_cc.http.carriers import entrance
+from otel_cc.http.span import ServerSpans
+
+
+class FastAPIInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # upstream's base is untyped
+    """The entry point ``opentelemetry_instrumentor: otel_cc_fastapi``."""
+
+    _contrib: Any = None
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        if not settings.get().enabled:
+            return
+        if settings.get().instrumentation == "own":
+            entrance().spans = ServerSpans()
+            report.instrumented("fastapi", "own")
+            return
+        try:
+            from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor as Contrib
+        except ModuleNotFoundError as error:
+            report.skipped("fastapi", f"{error.name} is missing: pip install 'otel-cc[fastapi]' fastapi")
+            return
+        self._contrib = Contrib()
+        self._contrib.instrument(skip_dep_check=True)
+        report.instrumented("fastapi", "contrib")
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        if self._contrib is not None:
+            self._contrib.uninstrument()
+            self._contrib = None
+        else:
+            entrance().spans = None

@@ -1,0 +1,59 @@
+"""Which route serves a request: the full template, through included routers and mounted applications.
+
+FastAPI leaves the route in the scope, but not its mounts' templates, and since included routers are resolved late
+(0.140) not the prefix either; ``fastapi.routing._route_selected``, where it exists, is told both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+Scope = MutableMapping[str, Any]
+
+_ROUTE = "otel_cc.route"
+_MOUNTS = "otel_cc.mounts"
+_NEXT_MOUNT = "otel_cc.next_mount"
+
+
+def template(scope: Scope) -> str | None:
+    """The route template of a request ("/tenants/{tenant}/items/{id}"), or None before routing and for unknown paths.
+
+    :param scope: the ASGI scope as the router left it
+    """
+    path = scope.get(_ROUTE)
+    if path is None:
+        route = scope.get("route")
+        path = getattr(route, "path_format", None) or getattr(route, "path", None)
+    mounts: str | None = scope.get(_MOUNTS)
+    if mounts is None:
+        return path
+    # Inside a mount the route is the mount's own until the inner router has chosen one.
+    return mounts + path if path is not None else mounts or "/"
+
+
+def route_selected(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A stand-in for ``fastapi.routing._route_selected`` that notes the template in the scope."""
+
+    def selected(*, scope: Scope, path: str | None, mount: bool = False) -> None:
+        original(scope=scope, path=path, mount=mount)
+        if path is not None:
+            # A mount's path_format ends in /{path}; the mount itself reports its part when it is entered.
+            if mount:
+                scope[_NEXT_MOUNT] = path.removesuffix("/{path}")
+            else:
+                scope[_ROUTE] = path
+
+    return selected
+
+
+def mount_entered(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A stand-in for ``starlette.routing.Mount.handle`` that notes the mount's template in the scope."""
+
+    async def handle(self: Any, scope: Scope, receive: Any, send: Any) -> None:
+        scope[_MOUNTS] = scope.get(_MOUNTS, "") + scope.pop(_NEXT_MOUNT, self.path)
+        scope.pop("route", None)
+        scope.pop(_ROUTE, None)
+        await original(self, scope, receive, send)
+
+    return handle

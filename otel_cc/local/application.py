@@ -1,0 +1,135 @@
+"""The shop with everything behind it: PostgreSQL, Valkey, an OTLP receiver, the API and a Celery worker, all instrumented.
+
+The shop itself (examples/shop) knows nothing of telemetry; what makes it visible is the launcher in front of its two
+commands and the variables in :func:`variables`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from otel_cc.local import optional, otlp, postgres, valkey
+from otel_cc.local.process import Process, ProcessError, Processes, environment, free_port, says
+
+API = "shop-api"
+WORKER = "shop-worker"
+
+# What the shop imports; asked for before anything is started.
+_PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "greenlet", "psycopg", "celery", "redis")
+
+
+@dataclass(frozen=True)
+class Shop:
+    """Everything that runs.
+
+    :param url: the address of the API
+    :param status_dir: where its processes write what ``otel-cc status`` reads
+    """
+
+    url: str
+    port: int
+    api: Process
+    worker: Process
+    database: postgres.Postgres
+    broker: valkey.Valkey
+    sink: otlp.Sink
+    status_dir: Path
+
+    def ended(self) -> Process | None:
+        """A process that should run and does not."""
+        everything = (self.api, self.worker, self.database.process, self.broker.process)
+        return next((process for process in everything if not process.running), None)
+
+
+def source() -> Path:
+    """The folder of the shop: inside of the installed package, or in the checkout.
+
+    :raises ProcessError: neither is there
+    """
+    here = Path(__file__).parent
+    for folder in (here / "shop", here.parent.parent / "examples" / "shop"):
+        if (folder / "app.py").exists():
+            return folder
+    raise ProcessError("the demo application is missing from this installation: pip install --force-reinstall otel-cc.")
+
+
+def program(name: str) -> str:
+    """The path of a console script of this Python's environment.
+
+    :raises ProcessError: it is not there
+    """
+    found = shutil.which(name, path=sysconfig.get_path("scripts")) or shutil.which(name)
+    if found is None:
+        raise ProcessError(f"the program {name} is missing: pip install 'otel-cc[demo]'.")
+    return found
+
+
+def variables(service: str, endpoint: str, status_dir: Path) -> dict[str, str]:
+    """What an operator would set, for one service of the shop."""
+    return {
+        "OTEL_SERVICE_NAME": service,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        # Short delays: somebody is waiting for the result.
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+        # By default a budget decides which statements get the comment; here each one shows it.
+        "OTEL_CC_SQL_COMMENT": "always",
+        "OTEL_CC_LOG_FORMAT": "json",
+        "OTEL_CC_STATUS_DIR": str(status_dir),
+        # The name of the client in PostgreSQL's log.
+        "PGAPPNAME": service,
+    }
+
+
+def start(
+    processes: Processes,
+    *,
+    extra: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] = lambda _text: None,
+) -> Shop:
+    """Start everything and wait until it is ready; takes 5 to 10 s on a small machine.
+
+    :param extra: more variables for the API and the worker
+    :param progress: told what is being waited for
+    """
+    folder = source()
+    for package in _PACKAGES:
+        optional.need(package)
+    status_dir = processes.folder / "status"
+
+    sink = otlp.Sink()
+    processes.at_end(sink.stop)
+    sink.start()
+
+    progress("starting PostgreSQL and Valkey")
+    broker = valkey.start(processes, wait=False)
+    database = postgres.start(processes)
+    broker.process.wait_ready(15, processes.check)
+
+    progress("starting the API and the Celery worker under opentelemetry-instrument")
+    port = free_port()
+
+    def launch(service: str, argv: list[str], ready: str) -> Process:
+        shop = {"SHOP_DATABASE_URL": database.sqlalchemy("psycopg"), "SHOP_BROKER_URL": broker.url}
+        return processes.start(
+            service,
+            [program("opentelemetry-instrument"), program(argv[0]), *argv[1:]],
+            env=environment({**variables(service, sink.endpoint, status_dir), **shop, **(extra or {})}),
+            cwd=folder,
+            ready=says(ready),
+            wait=False,
+            stop_timeout=15,
+        )
+
+    api = launch(API, ["uvicorn", "app:app", "--host", "127.0.0.1", "--port", str(port)], "Uvicorn running on")
+    # Gossip and mingle look for other workers, of which there are none: they would only cost a second.
+    alone = ["--without-gossip", "--without-mingle"]
+    worker = launch(WORKER, ["celery", "-A", "tasks", "worker", "-c", "1", "-l", "INFO", *alone], r"celery@\S+ ready\.")
+    for process in (api, worker):
+        process.wait_ready(60, processes.check)
+    return Shop(f"http://127.0.0.1:{port}", port, api, worker, database, broker, sink, status_dir)

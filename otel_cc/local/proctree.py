@@ -1,0 +1,87 @@
+"""Which processes belong to a program: its session, its group and its descendants, even those that left both.
+
+PostgreSQL's backends and Celery's detached children make sessions of their own, so a signal to the group is not enough.
+A process is known by its number and its start time, because numbers are used again.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Row(NamedTuple):
+    """One process of the system's table."""
+
+    parent: int
+    group: int
+    session: int
+    state: str
+    started: str
+
+
+Identity = tuple[int, str]
+
+
+def table() -> dict[int, Row]:
+    """All processes of the machine."""
+    return _from_proc() if Path("/proc/self/stat").exists() else _from_ps()
+
+
+def _from_proc() -> dict[int, Row]:
+    rows = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                text = Path("/proc", entry, "stat").read_text(errors="replace")
+            except OSError:
+                continue
+            # The name, in parentheses, may itself hold spaces and parentheses.
+            fields = text[text.rindex(")") + 2 :].split()
+            rows[int(entry)] = Row(int(fields[1]), int(fields[2]), int(fields[3]), fields[0], fields[19])
+    return rows
+
+
+def _from_ps() -> dict[int, Row]:
+    rows = {}
+    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat=,lstart="], capture_output=True, text=True, check=True)
+    for line in listing.stdout.splitlines():
+        pid, parent, group, state, started = line.split(None, 4)
+        rows[int(pid)] = Row(int(parent), int(group), int(group), state[0], started)
+    return rows
+
+
+def identity(pid: int) -> Identity:
+    """A process as one that cannot be mistaken for a later one with its number; its child must not be reaped yet."""
+    return pid, table()[pid].started
+
+
+def family(leader: Identity) -> set[Identity]:
+    """The leader, its group, its session and all descendants of those, as they are now."""
+    rows = table()
+    number, started = leader
+    if number in rows and rows[number].started != started:
+        # The number is used again, which the kernel does only when the old group and session are empty.
+        return set()
+    members = {pid for pid, row in rows.items() if number in (pid, row.group, row.session)}
+    while more := {pid for pid, row in rows.items() if row.parent in members} - members:
+        members |= more
+    return {(pid, rows[pid].started) for pid in members}
+
+
+def alive(leader: Identity, known: set[Identity]) -> list[int]:
+    """The numbers of those in ``known``, and of the leader's present family, that still run."""
+    everyone = known | family(leader)
+    rows = table()
+    return [pid for pid, started in everyone if (row := rows.get(pid)) and row.started == started and row.state not in "ZX"]
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, which may come too late."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass

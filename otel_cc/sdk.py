@@ -1,0 +1,170 @@
+"""The OpenTelemetry SDK of this process: providers, exporters and processors from the environment.
+
+Each signal is set up by itself, so that a broken option costs one signal and one clear log line, never the application
+or its instrumentation. With ``OTEL_CONFIG_FILE`` the SDK configures itself and only what the file left out is added.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry import trace
+from opentelemetry.sdk import _configuration as upstream
+from opentelemetry.sdk._configuration import _OTelSDKConfigurator
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
+
+from otel_cc import guard, lifecycle, report, settings
+from otel_cc.tracing import propagator, sampler
+from otel_cc.tracing.exporter import queue_for
+from otel_cc.tracing.id_generator import RequestIdGenerator
+
+logger = logging.getLogger("otel_cc")
+
+_RATIO_SAMPLERS = {"traceidratio": sampler.ratio, "parentbased_traceidratio": sampler.parent_based_ratio}
+_SIGNALS = ("traces", "metrics", "logs")
+
+
+class OtelCcConfigurator(_OTelSDKConfigurator):  # type: ignore[misc]  # upstream's base is untyped
+    """Our configurator; the entry point ``opentelemetry_configurator: otel_cc``."""
+
+    def _configure(self, **kwargs: Any) -> None:
+        if not settings.get().enabled:
+            from otel_cc import disabled
+
+            disabled.configure(**kwargs)
+            return
+        if os.environ.get("OTEL_CONFIG_FILE", "").strip():
+            _from_file(super()._configure)
+        else:
+            _from_environment(kwargs.get("auto_instrumentation_version"))
+        adopt()
+        lifecycle.install()
+
+
+def adopt() -> None:
+    """Put our pieces in place in providers that somebody else configured; what the user chose is left alone."""
+    propagator.install()
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, TracerProvider):
+        if type(provider.id_generator) is RandomIdGenerator and "OTEL_PYTHON_ID_GENERATOR" not in os.environ:
+            provider.id_generator = RequestIdGenerator()
+        provider.sampler = _right_ratio(provider.sampler)
+        for tracer in getattr(provider, "_tracers", {}).values():
+            tracer.id_generator, tracer.sampler = provider.id_generator, provider.sampler
+    for signal in _SIGNALS:
+        report.destination(signal, _destination(signal))
+
+
+def _from_file(configure: Callable[[], None]) -> None:
+    try:
+        configure()
+    except Exception as error:
+        logger.error("OTEL_CONFIG_FILE could not be used (%s): nothing is exported; correct the file or the variable.", error)
+        if guard.strict():
+            raise
+
+
+def _from_environment(version: str | None) -> None:
+    attributes = {"telemetry.auto.version": version} if version else {}
+    try:
+        resource = Resource.create(attributes)
+    except Exception as error:
+        logger.error("the resource could not be read (%s): check OTEL_RESOURCE_ATTRIBUTES and the detectors.", error)
+        resource = Resource(attributes)
+
+    def traces(exporters: dict[str, Any]) -> None:
+        upstream._init_tracing(
+            exporters=exporters,
+            id_generator=_id_generator(),
+            sampler=_sampler(),
+            resource=resource,
+            export_span_processor=queue_for,
+        )
+
+    def metrics(exporters: dict[str, Any]) -> None:
+        upstream._init_metrics(exporters, resource)
+
+    def logs(exporters: dict[str, Any]) -> None:
+        handler = os.environ.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "false").strip().lower() == "true"
+        upstream._init_logging(exporters, resource, handler)
+
+    for index, (signal, init) in enumerate(zip(_SIGNALS, (traces, metrics, logs), strict=True)):
+        variable = f"OTEL_{signal.upper()}_EXPORTER"
+        exporters: dict[str, Any] = {}
+        try:
+            names: list[list[str]] = [[], [], []]
+            names[index] = upstream._get_exporter_names(signal)
+            exporters = upstream._import_exporters(*names)[index]
+        except Exception as error:
+            _broken(signal, f"{variable}={os.environ.get(variable)!r}", error)
+        try:
+            init(exporters)
+        except Exception as error:
+            _broken(signal, f"{variable} or its OTEL_EXPORTER_* settings", error)
+
+
+def _broken(signal: str, variable: str, error: Exception) -> None:
+    _failures[signal] = f"nowhere ({error})"
+    logger.error("%s are not exported (%s): correct %s.", signal, error, variable)
+
+
+_failures: dict[str, str] = {}
+
+
+def _id_generator() -> Any:
+    name = os.environ.get("OTEL_PYTHON_ID_GENERATOR", "").strip()
+    if not name:
+        return RequestIdGenerator()
+    try:
+        return upstream._import_id_generator(name)
+    except Exception as error:
+        logger.error("OTEL_PYTHON_ID_GENERATOR=%r cannot be used (%s): ours is used; correct the variable.", name, error)
+        return RequestIdGenerator()
+
+
+def _sampler() -> Sampler | None:
+    name = os.environ.get("OTEL_TRACES_SAMPLER", "").strip()
+    factory = _RATIO_SAMPLERS.get(name)
+    if factory is not None:
+        return factory(os.environ.get("OTEL_TRACES_SAMPLER_ARG"))
+    found: Sampler | None = upstream._import_sampler(name or None)
+    return found
+
+
+def _right_ratio(present: Sampler) -> Sampler:
+    """The same sampler, with the SDK's ratio sampler replaced by ours wherever it is used directly or as the root."""
+    if type(present) is TraceIdRatioBased:
+        return sampler.RatioSampler(present.rate)
+    root = getattr(present, "_root", None)
+    if isinstance(present, ParentBased) and type(root) is TraceIdRatioBased:
+        present._root = sampler.RatioSampler(root.rate)
+    return present
+
+
+def _destination(signal: str) -> str:
+    """Where a signal goes, for the start line; user names and passwords in a URL are left out."""
+    if signal in _failures:
+        return _failures[signal]
+    if os.environ.get("OTEL_CONFIG_FILE", "").strip():
+        return f"what {os.environ['OTEL_CONFIG_FILE']} says"
+    names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip()
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return "nowhere (OTEL_SDK_DISABLED)"
+    if not names or names == "none":
+        return "nowhere"
+    if names != "otlp":
+        return names
+    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    url = urlsplit(own or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318")
+    try:
+        port = f":{url.port}" if url.port else ""
+    except ValueError:
+        port = ""
+    return f"{url.scheme}://{url.hostname or ''}{port}"

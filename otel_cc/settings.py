@@ -1,0 +1,172 @@
+"""Every setting of ours, in one table: variable, kind, default and one sentence.
+
+The user's ``OTEL_*`` variables are not here: they belong to OpenTelemetry and always win. A value that cannot be
+understood is never fatal: the default is used and :attr:`Settings.problems` has one sentence for the log.
+docs/settings.md is generated from this table.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One variable.
+
+    :param variable: the environment variable
+    :param field: the attribute of :class:`Settings` it becomes
+    :param default: the value, as one would write it in the environment
+    :param parse: text to value; raises ValueError with what is accepted
+    :param accepts: what the reader may write
+    :param text: one sentence
+    """
+
+    variable: str
+    field: str
+    default: str
+    parse: Callable[[str], Any]
+    accepts: str
+    text: str
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1", "yes", "on"):
+        return True
+    if text.lower() in ("false", "0", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(text)
+        return text.lower()
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 3600:
+        raise ValueError(text)
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def _header(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", text, re.ASCII):
+        raise ValueError(text)
+    return text
+
+
+def _trust(text: str) -> bool | tuple[Network, ...]:
+    if text.lower() in ("always", "never"):
+        return text.lower() == "always"
+    return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(","))
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("OTEL_CC_ENABLED", "enabled", "true", _boolean, "true or false",
+            "Switches everything of ours off at once: the application then behaves as if otel-cc were not installed."),
+    Setting("OTEL_CC_INSTRUMENTATION", "instrumentation", "own", _one_of("own", "contrib"), "own or contrib",
+            "Who makes the spans of FastAPI, SQLAlchemy and Celery: our thin instrumentors, or the untouched contrib "
+            "packages with only our carriers on top."),
+    Setting("OTEL_CC_REQUEST_ID_HEADER", "request_id_header", "X-Request-ID", _header, "an HTTP header name",
+            "The header that brings the request ID in and takes it out."),
+    Setting("OTEL_CC_TRUST_INBOUND", "trust_inbound", "always", _trust, "always, never, or networks such as 10.0.0.0/8,::1",
+            "From which clients the request ID and the trace context of a request are taken; others get new ones."),
+    Setting("OTEL_CC_RESPONSE_HEADER_ENABLED", "response_header", "true", _boolean, "true or false",
+            "Writes the request ID into every response, and exposes it to browsers where CORS is on."),
+    Setting("OTEL_CC_ERROR_BODY_ENABLED", "error_body", "true", _boolean, "true or false",
+            "Adds request_id to the error bodies that FastAPI itself produces."),
+    Setting("OTEL_CC_LOG_FIELDS_ENABLED", "log_fields", "true", _boolean, "true or false",
+            "Puts request_id, trace_id and span_id on every log record."),
+    Setting("OTEL_CC_LOG_FORMAT", "log_format", "keep", _one_of("keep", "text", "json"), "keep, text or json",
+            "keep leaves the application's log format alone; text and json write every record in one format with the IDs."),
+    Setting("OTEL_CC_SQL_COMMENT", "sql_comment", "auto", _one_of("auto", "always", "off"), "auto, always or off",
+            "Which statements get the comment: auto sends it where it is free and elsewhere within the budget."),
+    Setting("OTEL_CC_SQL_COMMENT_BUDGET", "sql_comment_budget", "0.03", _share, "a share between 0 and 1",
+            "The share of a statement's expected time that its comment may cost when OTEL_CC_SQL_COMMENT=auto."),
+    Setting("OTEL_CC_CELERY_HEADERS_ENABLED", "celery_headers", "true", _boolean, "true or false",
+            "Writes the request ID and the trace context into the headers of Celery messages."),
+    Setting("OTEL_CC_OUTGOING_ENABLED", "outgoing", "true", _boolean, "true or false",
+            "Adds the request ID to outgoing calls of instrumented clients, beside the trace context."),
+    Setting("OTEL_CC_FLUSH_TIMEOUT", "flush_timeout", "3", _seconds, "seconds, 0 to 3600",
+            "How long a Celery pool child may take to deliver its telemetry before it exits."),
+    Setting("OTEL_CC_SHUTDOWN_TIMEOUT", "shutdown_timeout", "5", _seconds, "seconds, 0 to 3600",
+            "How long a process may take to deliver its telemetry at its end, for all signals together."),
+    Setting("OTEL_CC_STATUS_DIR", "status_dir", "", str, "a folder",
+            "Where each process writes what was instrumented, for otel-cc status; empty means a folder of the user's below "
+            "the temporary directory, and off writes nothing."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of this process; :func:`get` reads them once."""
+
+    enabled: bool
+    instrumentation: str
+    request_id_header: str
+    trust_inbound: bool | tuple[Network, ...]
+    response_header: bool
+    error_body: bool
+    log_fields: bool
+    log_format: str
+    sql_comment: str
+    sql_comment_budget: float
+    celery_headers: bool
+    outgoing: bool
+    flush_timeout: float
+    shutdown_timeout: float
+    status_dir: str
+    problems: tuple[str, ...] = field(default=(), compare=False)
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """Read the settings from an environment; an empty variable counts as unset."""
+    values: dict[str, Any] = {}
+    problems = []
+    for setting in SETTINGS:
+        text = environ.get(setting.variable, "").strip()
+        try:
+            values[setting.field] = setting.parse(text or setting.default)
+        except ValueError:
+            problems.append(
+                f"{setting.variable}={text!r} is not understood, {setting.default!r} is used instead: "
+                f"write {setting.accepts}."
+            )
+            values[setting.field] = setting.parse(setting.default)
+    known = {setting.variable for setting in SETTINGS} | INTERNAL
+    problems += [
+        f"{name} is not a setting of otel-cc and is ignored: see docs/settings.md for the names."
+        for name in sorted(environ)
+        if name.startswith("OTEL_CC_") and name not in known
+    ]
+    return Settings(**values, problems=tuple(problems))
+
+
+# Variables that are not settings: OTEL_CC_STRICT belongs to the tests (guard.py).
+INTERNAL = frozenset({"OTEL_CC_STRICT"})
+
+
+@cache
+def get() -> Settings:
+    """The settings of this process."""
+    return load(os.environ)

@@ -1,0 +1,1 @@
+"""Spans: how they are made, sampled, carried over process borders and exported. The cost of the hot path lives here."""

@@ -1,0 +1,55 @@
+"""The request ID on its way out to the next service, and in from a message, beside the W3C trace context.
+
+An incoming HTTP request is not read here but in ``http``, where its client is known and trust is decided.
+"""
+
+from __future__ import annotations
+
+from opentelemetry import context as otel_context
+from opentelemetry.context import Context
+from opentelemetry.propagate import get_global_textmap, set_global_textmap
+from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.propagators.textmap import CarrierT, Getter, Setter, TextMapPropagator, default_getter, default_setter
+
+from otel_cc import context as correlation_context
+from otel_cc import settings
+
+
+class RequestIdPropagator(TextMapPropagator):
+    """Writes the request ID of the current request or task into outgoing calls.
+
+    The field is the configured header in lower case: message carriers and HTTP/2 know no other case.
+    """
+
+    def __init__(self) -> None:
+        self._field = settings.get().request_id_header.lower()
+
+    def extract(
+        self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+    ) -> Context:
+        return otel_context.get_current() if context is None else context
+
+    def inject(
+        self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+    ) -> None:
+        correlation = correlation_context.current(context)
+        if correlation is not None:
+            setter.set(carrier, self._field, correlation.request_id)
+
+    @property
+    def fields(self) -> set[str]:
+        return {self._field}
+
+
+def install() -> None:
+    """Put the request ID behind whatever propagators are configured.
+
+    ``OTEL_PROPAGATORS`` is read when ``opentelemetry.propagate`` is imported, before any distro runs, and a declarative
+    configuration file replaces the result; so this is called after both.
+    """
+    present = get_global_textmap()
+    if isinstance(present, RequestIdPropagator):
+        return
+    parts = list(getattr(present, "_propagators", ())) or [present]
+    if not any(isinstance(part, RequestIdPropagator) for part in parts):
+        set_global_textmap(CompositePropagator([present, RequestIdPropagator()]))

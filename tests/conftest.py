@@ -1,0 +1,158 @@
+"""What every test may use: real servers, a place where telemetry arrives, and a launcher that starts programs as users do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_cc.local import otlp
+from otel_cc.local import postgres as local_postgres
+from otel_cc.local import rabbitmq as local_rabbitmq
+from otel_cc.local import valkey as local_valkey
+from otel_cc.local.process import Process, Processes, environment, free_port, listens, says
+
+BIN = Path(sys.executable).parent
+SHOP = Path(__file__).parent.parent / "examples" / "shop"
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Processes]:
+    """The programs that live as long as the test session."""
+    with Processes() as processes:
+        yield processes
+
+
+@pytest.fixture(scope="session")
+def postgres(servers: Processes) -> local_postgres.Postgres:
+    """A PostgreSQL that logs every statement: ``.url``, ``.sqlalchemy(driver)``, ``.statements()``, ``.log()``."""
+    return local_postgres.start(servers)
+
+
+@pytest.fixture(scope="session")
+def valkey(servers: Processes) -> local_valkey.Valkey:
+    """A Valkey: ``.url``, ``.database(number)``."""
+    return local_valkey.start(servers)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(servers: Processes) -> local_rabbitmq.RabbitMQ:
+    """A RabbitMQ: ``.url``."""
+    return local_rabbitmq.start(servers)
+
+
+@pytest.fixture
+def sink() -> Iterator[otlp.Sink]:
+    """Where telemetry arrives: ``.endpoint``, ``.spans()``, ``.metrics()``, ``.wait_spans(n)``, ``.refuse()``, ``.black_hole()``."""
+    with otlp.Sink() as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Server:
+    """A started web server."""
+
+    process: Process
+    url: str
+    port: int
+
+
+class Launch:
+    """Starts programs under the stock ``opentelemetry-instrument``, in a clean environment, and stops them after the test.
+
+    Strict mode is on, telemetry goes to the test's sink with short delays, and the status files go to the test's folder.
+    """
+
+    def __init__(self, processes: Processes, sink: otlp.Sink, folder: Path) -> None:
+        self.processes = processes
+        self.sink = sink
+        self.folder = folder
+        self._apps = 0
+
+    def environment(self, extra: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        """The environment of a launched program; None in ``extra`` removes a variable."""
+        base = {
+            "PATH": f"{BIN}:/usr/bin:/bin",
+            "OTEL_CC_STRICT": "true",
+            "OTEL_CC_STATUS_DIR": str(self.folder / "status"),
+            "OTEL_EXPORTER_OTLP_ENDPOINT": self.sink.endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_SERVICE_NAME": "test",
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+            "OTEL_METRIC_EXPORT_INTERVAL": "1000",
+        }
+        merged: dict[str, str | None] = {**environment(base), **(extra or {})}
+        return {name: value for name, value in merged.items() if value is not None}
+
+    def write(self, files: Mapping[str, str]) -> Path:
+        """Write modules into a new folder of the test and return it."""
+        self._apps += 1
+        folder = self.folder / f"app{self._apps}"
+        for name, text in files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return folder
+
+    def __call__(
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str | None] | None = None,
+        files: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        name: str | None = None,
+        instrument: bool = True,
+        **start: Any,
+    ) -> Process:
+        """Start a program of the virtual environment.
+
+        :param argv: the command line without the launcher; the first word is a program of the virtual environment
+        :param env: variables on top of the clean environment; None removes one
+        :param files: modules to write; their folder becomes the working directory
+        :param instrument: False leaves the launcher out
+        :param start: passed to :meth:`Processes.start` (``ready``, ``timeout``, ``wait``, ...)
+        """
+        program = argv[0] if "/" in argv[0] else str(BIN / argv[0])
+        prefix = [str(BIN / "opentelemetry-instrument")] if instrument else []
+        start.setdefault("separate_stderr", True)
+        return self.processes.start(
+            name or Path(argv[0]).name,
+            [*prefix, program, *argv[1:]],
+            env=self.environment(env),
+            cwd=self.write(files) if files else (cwd or self.folder),
+            **start,
+        )
+
+    def uvicorn(self, *args: str, app: str = "app:app", **launch: Any) -> Server:
+        """``uvicorn app:app`` on a free port; waits until it listens."""
+        port = free_port()
+        ready = launch.pop("ready", None) or listens(port)
+        process = self(["uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *args], ready=ready, **launch)
+        return Server(process, f"http://127.0.0.1:{port}", port)
+
+    def gunicorn(self, *args: str, app: str = "app:app", worker: str = "uvicorn_worker.UvicornWorker", **launch: Any) -> Server:
+        """``gunicorn app:app`` with uvicorn's worker on a free port; waits until a worker has started."""
+        port = free_port()
+        ready = launch.pop("ready", None) or says("Application startup complete")
+        process = self(["gunicorn", app, "--bind", f"127.0.0.1:{port}", "--worker-class", worker, *args], ready=ready, **launch)
+        return Server(process, f"http://127.0.0.1:{port}", port)
+
+    def worker(self, *args: str, app: str = "tasks", **launch: Any) -> Process:
+        """``celery -A tasks worker``; waits until it is ready."""
+        quiet = ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
+        argv = ["celery", "-A", app, "worker", *quiet, *args]
+        launch.setdefault("ready", says(r"celery@\S+ ready\."))
+        launch.setdefault("stop_timeout", 20)
+        return self(argv, name=launch.pop("name", "worker"), **launch)
+
+
+@pytest.fixture
+def launch(sink: otlp.Sink, tmp_path: Path) -> Iterator[Launch]:
+    """``launch(["uvicorn", "app:app", ...], files={"app.py": ...}, env=...)`` and the shortcuts ``launch.uvicorn()``, ``.gunicorn()``, ``.worker()``."""
+    with Processes() as processes:
+        yield Launch(processes, sink, tmp_path)

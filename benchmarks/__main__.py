@@ -70,7 +70,7 @@ def _words(known: tuple[str, ...]) -> Any:
 def _measure(place: Machine, plan: plans.Plan, results: Results, options: argparse.Namespace) -> None:
     weights = {name: weight for name, weight in plans.WEIGHTS.items() if name in options.only}
     suites = {**weights}
-    workloads = [name for name in ("json", "sqlite") if name in weights]
+    workloads: list[str] = [name for name in ("json", "sqlite") if name in weights]
     workloads += plans.DRIVERS if "drivers" in weights else []
     # The endpoints share their processes, and so their time.
     requests = sum(suites.pop(name, 0) for name in ("json", "sqlite", "drivers"))

@@ -26,15 +26,23 @@ class Child:
 
     def __init__(self, name: str, command: Sequence[str], environ: Mapping[str, str], folder: Path) -> None:
         self.name = name
-        self._errors = TemporaryFile(dir=folder)
+        self._errors = TemporaryFile(dir=folder)  # noqa: SIM115  it lives as long as the process
         self._process = subprocess.Popen(
-            command, env=environ, cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True
+            command,
+            env=environ,
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
         )
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Child:  # noqa: PYI034  typing.Self is newer than Python 3.10
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self._process.kill()
         assert self._process.stdin is not None and self._process.stdout is not None

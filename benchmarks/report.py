@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from benchmarks.plan import DRIVERS, ENDPOINTS
 from benchmarks.results import Results
 from benchmarks.summary import Summary
 from benchmarks.table import number, render, spread
+from benchmarks.variant import VARIANTS
 from benchmarks.verdict import targets
+
 
 def text(results: Results) -> str:
     """The whole report."""
@@ -76,7 +78,7 @@ def _celery(results: Results) -> str:
 def _startup(results: Results) -> str:
     rows = []
     for workload, variant, export in _sorted(results, "rss_mb", ("start-up",)):
-        cpu, rss = (workload, "cpu_s", variant, export), (workload, "rss_mb", variant, export)
+        cpu, rss = ((workload, "cpu_s", variant, export), (workload, "rss_mb", variant, export))
         rows.append(
             [
                 variant,
@@ -88,7 +90,17 @@ def _startup(results: Results) -> str:
                 number(results.plain(workload, "modules", variant, export)),
             ]
         )
-    head = ["uvicorn until ready", "export", "CPU s", "over bare", "x stock", "RSS MB", "over bare", "x stock", "modules"]
+    head = [
+        "uvicorn until ready",
+        "export",
+        "CPU s",
+        "over bare",
+        "x stock",
+        "RSS MB",
+        "over bare",
+        "x stock",
+        "modules",
+    ]
     return render("Start-up: FastAPI + SQLAlchemy + Celery application", head, rows) if rows else ""
 
 
@@ -104,10 +116,6 @@ def _label(workload: str) -> str:
 
 def _sorted(results: Results, measure: str, workloads: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
     """The series of some workloads; variants in their usual order, export modes side by side."""
-    order = ["bare", "pair", "stock", "ours", "ours-contrib"]
-    key: Callable[[tuple[str, str, str]], tuple[int, str, int]] = lambda series: (  # noqa: E731  three words, used once
-        workloads.index(series[0]),
-        series[2],
-        order.index(series[1]),
-    )
-    yield from sorted((series for series in results.series(measure) if series[0] in workloads), key=key)
+    found = [series for series in results.series(measure) if series[0] in workloads]
+    order = [variant.name for variant in VARIANTS]
+    yield from sorted(found, key=lambda series: (workloads.index(series[0]), series[2], order.index(series[1])))

@@ -10,6 +10,7 @@ import asyncio
 import gzip
 import json
 from collections import defaultdict
+from typing import ClassVar
 
 _OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\n\r\n"
 
@@ -20,7 +21,7 @@ class Sink(asyncio.Protocol):
     Each measured process has a path of its own: ``POST /<name>/v1/traces`` and ``GET /<name>/taken``.
     """
 
-    bodies: defaultdict[bytes, list[tuple[bool, bytes]]] = defaultdict(list)
+    bodies: ClassVar[defaultdict[bytes, list[tuple[bool, bytes]]]] = defaultdict(list)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport

@@ -17,7 +17,7 @@ from opentelemetry.instrumentation.dependencies import DependencyConflictError  
 from opentelemetry.instrumentation.distro import BaseDistro  # noqa: E402
 from opentelemetry.util._importlib_metadata import EntryPoint, entry_points  # noqa: E402
 
-from otel_cc import disabled, guard, lifecycle, report, settings  # noqa: E402
+from otel_cc import guard, lifecycle, report, settings  # noqa: E402
 
 logger = logging.getLogger("otel_cc")
 
@@ -49,6 +49,8 @@ class OtelCcDistro(BaseDistro):
 
     def _configure(self, **kwargs: Any) -> None:
         if not settings.get().enabled:
+            from otel_cc import disabled
+
             self._delegate = disabled.distro()
             self._delegate.configure(**kwargs)
             return
@@ -61,6 +63,7 @@ class OtelCcDistro(BaseDistro):
             os.environ.setdefault(name, value)
         for problem in settings.get().problems:
             logger.warning("%s", problem)
+        logging.getLogger("opentelemetry.instrumentation.auto_instrumentation._load").addFilter(_about_replaced)
         install_carriers()
         _state["configured"] = True
 
@@ -72,6 +75,11 @@ class OtelCcDistro(BaseDistro):
 
 
 _EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
+
+
+def _about_replaced(record: logging.LogRecord) -> bool:
+    """Drop upstream's complaint that an instrumentor which we replace refuses the installed version."""
+    return record.getMessage().split(" ", 1)[0] not in REPLACED
 
 
 def is_helper(argv: list[str]) -> bool:

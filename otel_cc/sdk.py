@@ -20,10 +20,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
-from otel_cc import guard, lifecycle, report, settings
+from otel_cc import fork, guard, lifecycle, report, settings
 from otel_cc.tracing import propagator, sampler
 from otel_cc.tracing.exporter import queue_for
 from otel_cc.tracing.id_generator import RequestIdGenerator
+from otel_cc.tracing.processor import RequestIdOnSpans
 
 logger = logging.getLogger("otel_cc")
 
@@ -56,6 +57,8 @@ def adopt() -> None:
         if type(provider.id_generator) is RandomIdGenerator and "OTEL_PYTHON_ID_GENERATOR" not in os.environ:
             provider.id_generator = RequestIdGenerator()
         provider.sampler = _right_ratio(provider.sampler)
+        if not any(isinstance(processor, RequestIdOnSpans) for processor in fork.span_processors(provider)):
+            provider.add_span_processor(RequestIdOnSpans())
         for tracer in getattr(provider, "_tracers", {}).values():
             tracer.id_generator, tracer.sampler = provider.id_generator, provider.sampler
     for signal in _SIGNALS:

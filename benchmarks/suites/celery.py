@@ -60,7 +60,9 @@ def run(machine: Machine, plan: Plan, results: Results, variants: Sequence[Varia
 
 def _start(machine: Machine, stack: ExitStack, variant: Variant, export: str) -> Pair:
     queue = machine.name()
-    worker = machine.start(variant, export, "worker", [*_WORKER, *_QUIET, "-Q", queue], BENCH_SQLITE="", BENCH_POSTGRES="")
+    worker = machine.start(
+        variant, export, "worker", [*_WORKER, *_QUIET, "-Q", queue], BENCH_SQLITE="", BENCH_POSTGRES=""
+    )
     stack.callback(worker.stop)
     publisher = stack.enter_context(
         machine.child(variant, export, "child", BENCH_QUEUE=queue, BENCH_SQLITE="", BENCH_POSTGRES="")
@@ -79,12 +81,11 @@ def _round(client: redis.Redis, pair: Pair) -> tuple[dict[str, float], dict[str,
     return published, json.loads(_await(client, pair, "result"))
 
 
-def _await(client: redis.Redis, pair: Pair, what: str) -> bytes:
+def _await(client: redis.Redis, pair: Pair, what: str) -> bytes | str:
     answer = client.blpop([f"{pair.queue}:{what}"], timeout=_TIMEOUT)
     if answer is None:
         raise ChildError(f"the worker of {pair.variant.name} did not answer within {_TIMEOUT} s:\n{pair.worker.tail()}")
-    value: bytes = answer[1]  # type: ignore[index]  # the client's types cover its asynchronous twin too
-    return value
+    return answer[1]
 
 
 def _with_rate(measures: dict[str, float]) -> dict[str, float]:

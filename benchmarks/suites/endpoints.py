@@ -17,7 +17,12 @@ Children = list[tuple[Variant, str, Child]]
 
 
 def run(
-    machine: Machine, plan: Plan, results: Results, workloads: Sequence[str], variants: Sequence[Variant], seconds: float
+    machine: Machine,
+    plan: Plan,
+    results: Results,
+    workloads: Sequence[str],
+    variants: Sequence[Variant],
+    seconds: float,
 ) -> None:
     """Measure the endpoints in sets of fresh processes that live side by side.
 

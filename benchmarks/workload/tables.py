@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_engine
 
@@ -39,4 +38,3 @@ if __name__ == "__main__":
     fill(create_engine(sqlite_url()))
     if os.environ.get("BENCH_POSTGRES"):
         fill(create_engine(postgres_url("psycopg2")))
-    sys.stdout.write("{}\n")

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import redis
-from celery import Celery
+from celery import Celery  # type: ignore[import-untyped]
 
 from benchmarks.workload import telemetry
 
@@ -40,7 +40,7 @@ def begin(key: str) -> None:
 def end(key: str, count: int) -> None:
     """Deliver the telemetry, close the window and report it."""
     telemetry.flush_traces()
-    wall, cpu = time.perf_counter() - _window["wall"], time.process_time() - _window["cpu"]
+    wall, cpu = (time.perf_counter() - _window["wall"], time.process_time() - _window["cpu"])
     exported = {name: value / count for name, value in telemetry.exported().items()}
     result: dict[str, Any] = {"cpu_us": cpu / count * 1e6, "wall_us": wall / count * 1e6, **exported}
     redis.Redis.from_url(BROKER).rpush(f"{key}:result", json.dumps(result))

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import urllib.request
+from typing import Any
 
 
 def flush_traces() -> None:
@@ -28,7 +29,7 @@ def flush_metrics() -> None:
 
 def exported() -> dict[str, int]:
     """Spans, and bytes of traces, that left this process since the last call; to be called outside measured windows."""
-    noop = sys.modules.get("bench_noop")
+    noop: Any = sys.modules.get("bench_noop")
     if noop is not None:
         count, noop.spans = noop.spans, 0
         return {"spans": count, "bytes": 0}

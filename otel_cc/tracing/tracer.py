@@ -22,6 +22,8 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AttributeValue
 
 from otel_cc import guard
+from otel_cc.context import current
+from otel_cc.tracing.processor import REQUEST_ID
 from otel_cc.version import __version__
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
@@ -131,6 +133,9 @@ class LeanTracer(Tracer):
         if not decision.is_recording():
             return trace.NonRecordingSpan(span_context)
         values = Attributes(result.attributes or ())
+        correlation = current(context)
+        if correlation is not None:
+            values[REQUEST_ID] = correlation.request_id
         span = LeanSpan(name, span_context, parent, kind, values, self, time_ns() if start_time is None else start_time)
         if links:
             span._links = span._new_links(links)

@@ -1,0 +1,109 @@
+"""Puts the Celery carriers in place: the IDs go into every message that is published, and around every task that runs.
+
+Celery's tracer, the function that runs one task, is wrapped instead of connecting to ``task_prerun`` and
+``task_postrun``: the IDs are there before any receiver of these signals and go after the last of them, whatever the order
+of connection, also when the task is interrupted; an eager task nested in a request gives its caller's context back.
+Whoever makes the spans puts itself into :data:`producers`; without one the incoming trace context passes on unchanged.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import wrapt
+from opentelemetry import context as otel_context
+
+from otel_cc import guard, settings
+from otel_cc.celery import message, worker
+
+if TYPE_CHECKING:
+    from otel_cc.celery.execute import Runs
+    from otel_cc.celery.publish import Publishes
+
+
+class Producers:
+    """Who makes the spans of this process; None where nobody of ours does."""
+
+    publishes: Publishes | None = None
+    runs: Runs | None = None
+
+
+producers = Producers()
+
+
+def install() -> None:
+    """Hook Celery as soon as it is imported; a process that never does pays nothing."""
+    wrapt.register_post_import_hook(_hook_signals, "celery.signals")
+    wrapt.register_post_import_hook(_hook_tracer, "celery.app.trace")
+    # It has its own name for the function, which matters when it was imported before us.
+    wrapt.register_post_import_hook(_hook_tracer, "celery.worker.consumer.consumer")
+
+
+def _hook_signals(signals: Any) -> None:
+    signals.before_task_publish.connect(_before_publish, weak=False, dispatch_uid="otel_cc.before_task_publish")
+    worker.connect(signals)
+
+
+def _hook_tracer(module: Any) -> None:
+    if not hasattr(module.build_tracer, "_otel_cc"):
+        module.build_tracer = _building(module.build_tracer)
+
+
+def _before_publish(
+    sender: Any = None, headers: Any = None, body: Any = None, routing_key: Any = None, **_: object
+) -> None:
+    try:
+        if not isinstance(headers, dict):
+            return
+        if producers.publishes is not None:
+            producers.publishes.start(sender, headers, body, routing_key)
+        if settings.get().celery_headers:
+            message.write(headers)
+            if "id" not in headers and isinstance(body, dict):
+                # Protocol 1 has no headers of its own. Contrib's instrumentor looks for the task ID in them as soon as
+                # there are any, and would never end its span.
+                headers["id"] = body.get("id")
+    except Exception:
+        guard.failed("the headers of a Celery message")
+
+
+def _building(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def build_tracer(name: str, task: Any, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        return _around(task, original(name, task, *args, **kwargs))
+
+    build_tracer._otel_cc = True  # type: ignore[attr-defined]  # our mark
+    return build_tracer
+
+
+def _around(task: Any, trace_task: Callable[..., Any]) -> Callable[..., Any]:
+    """The tracer of one task, with the IDs of the message around it."""
+    from celery import __version__ as version
+
+    tags = {"task": task.name, "framework": f"celery:{version}"}
+
+    def trace_task_with_ids(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
+        token = run = None
+        try:
+            token = otel_context.attach(message.read(request or {}, tags))
+            if producers.runs is not None:
+                run = producers.runs.start(task, uuid, request or {})
+        except Exception:
+            guard.failed("the IDs of a Celery task")
+        try:
+            result = trace_task(uuid, args, kwargs, request)
+        except BaseException as error:
+            if run is not None:
+                run.interrupted(error)
+            raise
+        else:
+            if run is not None:
+                run.returned(result)
+            return result
+        finally:
+            if token is not None:
+                otel_context.detach(token)
+
+    return trace_task_with_ids

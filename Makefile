@@ -17,7 +17,7 @@ test: $(STAMP) ## all tests, on real servers
 	@$(RUN)/python -m pytest $(ARGS)
 
 test-fast: $(STAMP) ## the tests that start no server
-	@$(RUN)/python -m pytest -m "not server" $(ARGS)
+	@$(RUN)/python -m pytest -p tools.pytest_fast $(ARGS)
 
 check: $(STAMP) ## format, lint, strict types, layers, generated pages
 	$(RUN)/ruff format --check
@@ -48,7 +48,7 @@ clean: ## remove everything that make has made
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # A Python that is too old, or a version manager's stub for one that is not active, must not be taken.
-$(STAMP): $(LOCK) pyproject.toml tools/venv.py
+$(STAMP): $(LOCK) pyproject.toml
 	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python3.10; do \
 	  if "$$python" -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then \
 	    "$$python" tools/venv.py $(VENV) $(LOCK) && touch $@; exit; \

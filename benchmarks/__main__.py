@@ -15,7 +15,7 @@ from benchmarks import plan as plans
 from benchmarks import report, verdict
 from benchmarks.child import ChildError
 from benchmarks.clock import Clock
-from benchmarks.environment import cache
+from benchmarks.environment import cache, prepare
 from benchmarks.machine import Machine, machine
 from benchmarks.results import Results
 from benchmarks.suites import celery, comments, endpoints, startup
@@ -26,12 +26,15 @@ SUITES = tuple(plans.WEIGHTS)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark; 0, or 1 when ``--check`` is given and a target is missed, or 2 when a measured process failed."""
+    """Run the benchmark.
+
+    :return: 0; 1 when ``--check`` is given and a target is missed; 2 when a measured process failed
+    """
     options = _options(arguments)
     plan = plans.QUICK if options.quick else plans.FULL
     results = Results()
     try:
-        with machine() as place:
+        with machine(prepare()) as place:
             _measure(place, plan, results, options)
     except ChildError as error:
         print(error, file=sys.stderr)

@@ -26,7 +26,11 @@ class Clock:
 
 
 def rounds(seconds: float, least: int, most: int) -> Iterator[int]:
-    """Count rounds until the time is over: at least ``least``, at most ``most``; a round that would not fit is not begun."""
+    """Count rounds until the time is over; a round that would not fit is not begun.
+
+    :param least: rounds that are made in any case
+    :param most: rounds that are enough
+    """
     begin = time.monotonic()
     for number in range(most):
         spent = time.monotonic() - begin

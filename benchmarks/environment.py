@@ -1,7 +1,7 @@
 """The virtual environments: the same packages for every variant, ours layered over them.
 
-``base`` has no otel-cc, so nothing of ours can win there. ``ours`` is an almost empty environment that sees the packages
-of ``base`` through a path file and adds otel-cc from the checkout: the versions of everything else are the same files.
+``base`` has no otel-cc, so nothing of ours can win there. ``ours`` is an almost empty environment that sees the
+packages of ``base`` through a path file and adds otel-cc from the checkout: everything else are the same files.
 """
 
 from __future__ import annotations

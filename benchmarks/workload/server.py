@@ -1,4 +1,4 @@
-"""The application of the start-up measurement: it imports all three libraries, as the service of a real product does."""
+"""The application of the start-up measurement: it imports all three libraries, as a real service does."""
 
 from __future__ import annotations
 

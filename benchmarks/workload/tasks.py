@@ -51,7 +51,7 @@ async def _publish(queue: str, count: int) -> None:
         noop.apply_async((number,), queue=queue)
 
 
-async def _begin(queue: str, count: int) -> None:
+async def _begin(queue: str, _: int) -> None:
     begin.apply_async((queue,), queue=queue)
 
 

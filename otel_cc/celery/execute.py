@@ -145,7 +145,7 @@ class Run:
 def _expected(task: Any, error: object) -> bool:
     """Whether the task declares this exception as a normal result (``throws``)."""
     throws = getattr(task, "throws", None)
-    return bool(throws) and isinstance(error, throws)
+    return isinstance(error, throws) if throws else False
 
 
 @lru_cache(maxsize=4096)

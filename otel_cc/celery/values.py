@@ -20,6 +20,5 @@ def text(value: Any) -> str | None:
     """
     if not isinstance(value, str) or not value:
         return None
-    if len(value) > _LONGEST:
-        value = value[:_LONGEST]
-    return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+    short: str = value[:_LONGEST]
+    return short if short.isascii() else short.encode("utf-8", "replace").decode("utf-8")

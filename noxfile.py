@@ -1,0 +1,48 @@
+"""The matrix: each set of library versions (constraints/*.lock) on each supported Python that this machine has.
+
+``nox --list`` names the sessions, ``nox -s oldest-3.10`` runs one, ``nox -t corners`` runs the two that CI runs.
+FastAPI, SQLAlchemy and Celery are independent of each other here (tests/test_layers.py), so three sets of versions
+cover each version of each.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import nox
+
+ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT))
+
+from tools import interpreters  # noqa: E402  the path has to be set first
+from tools.lock import LOCKS  # noqa: E402
+
+PYTHONS = interpreters.find()
+CORNERS = {f"oldest-{next(iter(PYTHONS))}", f"newest-{next(reversed(PYTHONS))}"}
+
+# Outside of the checkout, so that a fresh clone finds them.
+ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-cc" / "matrix"
+
+# What depends on the versions of the libraries; the rest is tested once, by `make test`.
+FOLDERS = ("tests/tracing", "tests/metrics", "tests/http", "tests/sql", "tests/celery")
+
+
+def register(lock: str, version: str, python: Path) -> None:
+    """Make the session of one set on one Python."""
+    name = f"{lock}-{version}"
+
+    @nox.session(name=name, venv_backend="none", tags=["corners"] if name in CORNERS else [])
+    def tests(session: nox.Session) -> None:
+        environment = ENVIRONMENTS / name
+        session.run(str(python), "tools/venv.py", str(environment), f"constraints/{lock}.lock", external=True)
+        what = session.posargs or [folder for folder in FOLDERS if (ROOT / folder).exists()]
+        session.run(str(environment / "bin" / "python"), "-m", "pytest", *what, external=True)
+
+    tests.__doc__ = f"Python {version} with the {lock} libraries."
+
+
+for _lock in LOCKS:
+    for _version, _python in PYTHONS.items():
+        register(_lock, _version, _python)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,10 +59,11 @@ def targets(node: ast.AST, importer: str) -> Iterator[str]:
         for alias in node.names:
             inner = f"{base}.{alias.name}"
             yield inner if inner in MODULES else base
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-        # The argument of importlib.import_module or of an import hook.
-        if re.fullmatch(r"otel_cc(\.\w+)+(:\w+)?", node.value) and node.value.partition(":")[0] in MODULES:
-            yield node.value.partition(":")[0]
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("otel_cc."):
+        # The argument of importlib.import_module, or an entry point.
+        name = node.value.partition(":")[0]
+        if name in MODULES:
+            yield name
 
 
 def imports(importer: str, source: str) -> list[Import]:

@@ -77,8 +77,8 @@ def make(venv: Path, lock: Path) -> None:
         install(venv, "--require-hashes", "-r", file.name)
     install(venv, "--require-hashes", "--no-compile", "-r", lock, progress=Progress(len(entries)))
     for file in venv.glob("lib/python*/site-packages/google/**/__init__.py"):
-        # google-cloud-sqlcommenter declares its namespace in a way that makes every program here import setuptools, which
-        # Python >= 3.12 does not come with; without these files the namespace is an ordinary one.
+        # google-cloud-sqlcommenter declares its namespace in a way that makes every program here import setuptools,
+        # which Python >= 3.12 does not come with; without these files the namespace is an ordinary one.
         if "pkg_resources" in file.read_text():
             file.unlink()
     # On all cores, which pip does not do. Files that are no Python (templates, test data) do not matter here.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 LIMIT = 256
@@ -72,18 +73,36 @@ def comment(tags: Mapping[str, object]) -> str:
 
     :param tags: keys and values; None leaves its key out
     """
-    pairs = [f"{quote(key)}='{quote(value)}'" for key, value in sorted(tags.items()) if value is not None]
+    pairs = [
+        _pair(key, value) if type(value) is str and len(value) <= LIMIT else f"{quote(key)}='{_quoted(value)}'"
+        for key, value in sorted(tags.items())
+        if value is not None
+    ]
     return f"/*{','.join(pairs)}*/" if pairs else ""
 
 
-def traceparent(trace_id: int, span_id: int, flags: int) -> str:
+@lru_cache(maxsize=1024)
+def _pair(key: str, value: str) -> str:
+    # Drivers, routes and frameworks are always the same, and a request ID stays for the whole request.
+    return f"{quote(key)}='{quote(value)}'"
+
+
+class Traceparent(str):
+    """A trace context that :func:`traceparent` built from numbers: there is nothing in it to quote."""
+
+
+def _quoted(value: object) -> str:
+    return value if type(value) is Traceparent else quote(value)
+
+
+def traceparent(trace_id: int, span_id: int, flags: int) -> Traceparent:
     """The W3C trace context of a span, built from numbers so that nothing else can be in it.
 
     :param trace_id: 128 bits
     :param span_id: 64 bits
     :param flags: 8 bits
     """
-    return f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}"
+    return Traceparent(f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}")
 
 
 def attach(text: str, statement: str, interpolated: bool) -> str:

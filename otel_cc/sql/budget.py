@@ -1,0 +1,74 @@
+"""Which statements a comment pays for: the governor of ``OTEL_CC_SQL_COMMENT=auto``.
+
+A text that changes with every request defeats the prepared statements of psycopg 3 and asyncpg: the server parses and
+plans anew, which can cost many times a short query. Such a comment is sent only where its cost is within the budget,
+compared with how long the statement usually takes; on drivers that prepare nothing it is free and always sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Drivers that send text as it is and cache nothing by it.
+FREE = frozenset({"psycopg2", "pysqlite", "aiosqlite", "pysqlcipher"})
+
+# The weight of the newest duration in a statement's moving average.
+_WEIGHT = 0.1
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a comment costs a driver that prepares statements.
+
+    :param seconds: CPU of client and server: parsing, planning, an evicted statement
+    :param round_trips: additional round trips to the server
+    """
+
+    seconds: float
+    round_trips: int
+
+
+# Measured on PostgreSQL 15 with a primary-key select, see docs/sql-comments.md; an unknown driver is taken for the worst.
+COSTS = {"psycopg": Cost(130e-6, 0)}
+WORST = Cost(320e-6, 2)
+
+
+class Usual:
+    """How long one statement usually takes.
+
+    :ivar seconds: the moving average of its durations; None before the first
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds: float | None = None
+
+
+class Budget:
+    """The governor of one engine.
+
+    :param driver: SQLAlchemy's name of the driver
+    :param share: the share of a statement's usual duration that its comment may cost
+    """
+
+    def __init__(self, driver: str, share: float) -> None:
+        self.free = driver in FREE
+        self._share = share
+        self._cost = COSTS.get(driver, WORST)
+        self._fastest = float("inf")
+
+    def pays(self, usual: Usual) -> bool:
+        """Whether the statement takes long enough; one that was never seen does not, as far as is known."""
+        seconds = usual.seconds
+        if seconds is None:
+            return False
+        # The fastest statement seen stands for a round trip.
+        return seconds * self._share >= self._cost.seconds + self._cost.round_trips * self._fastest
+
+    def took(self, usual: Usual, seconds: float) -> None:
+        """Learn from one execution."""
+        if seconds < self._fastest:
+            self._fastest = seconds
+        before = usual.seconds
+        usual.seconds = seconds if before is None else before + _WEIGHT * (seconds - before)

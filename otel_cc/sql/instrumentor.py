@@ -1,0 +1,56 @@
+"""Who makes the CLIENT spans of SQLAlchemy: we do, or contrib's untouched instrumentor with our comments beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import wrapt
+from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
+
+from otel_cc import guard, report, settings
+from otel_cc.sql.engine import ClientSpans, switches
+
+
+class SQLAlchemyInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # upstream's base is untyped
+    """The entry point ``opentelemetry_instrumentor: otel_cc_sqlalchemy``."""
+
+    _contrib: Any = None
+    _uses_contrib = False
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        return ()
+
+    def _instrument(self, **kwargs: Any) -> None:
+        if not settings.get().enabled:
+            return
+        if settings.get().instrumentation == "own":
+            switches.spans = ClientSpans()
+            report.instrumented("sqlalchemy", "own")
+            return
+        self._uses_contrib = True
+        # Contrib's module imports SQLAlchemy at once; a process that never does should not pay for it.
+        wrapt.register_post_import_hook(self._load_contrib, "sqlalchemy")
+
+    def _load_contrib(self, _: Any) -> None:
+        """Load contrib's instrumentor, also for the SQLAlchemy 2.1 that its own range excludes but it works with."""
+        if not self._uses_contrib:
+            return
+        try:
+            from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor as Contrib
+
+            self._contrib = Contrib()
+            self._contrib.instrument(skip_dep_check=True)
+            report.instrumented("sqlalchemy", "contrib")
+        except ImportError as error:
+            # SQLAlchemy 2.1 no longer brings greenlet, which contrib's module needs.
+            report.skipped("sqlalchemy", f"{error.name} is missing: pip install 'otel-cc[sqlalchemy]' greenlet")
+        except Exception:
+            guard.failed("contrib's SQLAlchemy instrumentor")
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        switches.spans = None
+        self._uses_contrib = False
+        if self._contrib is not None:
+            self._contrib.uninstrument()
+            self._contrib = None

@@ -1,0 +1,68 @@
+"""docs/settings.md, from the table in otel_cc/settings.py: ``python -m tools.settings_page``.
+
+With ``--check`` it only compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from otel_cc.settings import SETTINGS, Setting
+
+PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+
+HEAD = """\
+<!-- Generated from otel_cc/settings.py by `make docs`; change the table there. -->
+
+# Settings
+
+Every setting is an environment variable, and none is needed. OpenTelemetry's own variables (`OTEL_SERVICE_NAME`,
+`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, ...) keep their meaning, and what you set always wins over our defaults.
+
+A value that cannot be understood never stops the application: the default is used, and one line in the log says so. An
+empty variable counts as unset. Settings are read once, when the process starts.
+
+| variable | default | accepts | what it does |
+|---|---|---|---|
+"""
+
+TAIL = """
+## Verify it worked
+
+Start the application under `opentelemetry-instrument` with a value that cannot be right, for example:
+
+```sh
+OTEL_CC_SQL_COMMENT=sometimes opentelemetry-instrument uvicorn app:app
+```
+
+The log should say which value was refused, what is used instead and what may be written. Without that line each variable
+that you set was understood; a misspelt name that begins with `OTEL_CC_` is named too.
+"""
+
+
+def row(setting: Setting) -> str:
+    """One line of the table; nothing in it can break out of its cell."""
+    default = f"`{setting.default}`" if setting.default else "empty"
+    cells = (f"`{setting.variable}`", default, setting.accepts, setting.text)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def page() -> str:
+    """The whole page."""
+    return HEAD + "".join(map(row, SETTINGS)) + TAIL
+
+
+def main() -> None:
+    """Write the page, or say that it is not current."""
+    if sys.argv[1:] == ["--check"]:
+        if not PAGE.exists() or PAGE.read_text() != page():
+            sys.exit("docs/settings.md is not what otel_cc/settings.py says: run make docs.")
+        print("docs/settings.md is current.")
+    else:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(page())
+
+
+if __name__ == "__main__":
+    main()

@@ -35,7 +35,7 @@ docs: $(STAMP) ## write the generated pages
 	$(RUN)/python -m tools.settings_page
 
 bench: $(STAMP) ## what a request costs, beside others (QUICK=1 takes three minutes)
-	@$(RUN)/python -m benchmarks $(if $(QUICK),--quick)
+	@$(RUN)/python -m benchmarks $(ARGS)
 
 matrix: $(STAMP) ## the tests on every Python of this machine with old and new libraries (ARGS="-s oldest-3.10")
 	@$(RUN)/nox $(ARGS)

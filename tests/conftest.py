@@ -135,11 +135,15 @@ class Launch:
         process = self(["uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *args], ready=ready, **launch)
         return Server(process, f"http://127.0.0.1:{port}", port)
 
-    def gunicorn(self, *args: str, app: str = "app:app", worker: str = "uvicorn_worker.UvicornWorker", **launch: Any) -> Server:
+    def gunicorn(
+        self, *args: str, app: str = "app:app", worker: str = "uvicorn_worker.UvicornWorker", **launch: Any
+    ) -> Server:
         """``gunicorn app:app`` with uvicorn's worker on a free port; waits until a worker has started."""
         port = free_port()
         ready = launch.pop("ready", None) or says("Application startup complete")
-        process = self(["gunicorn", app, "--bind", f"127.0.0.1:{port}", "--worker-class", worker, *args], ready=ready, **launch)
+        process = self(
+            ["gunicorn", app, "--bind", f"127.0.0.1:{port}", "--worker-class", worker, *args], ready=ready, **launch
+        )
         return Server(process, f"http://127.0.0.1:{port}", port)
 
     def worker(self, *args: str, app: str = "tasks", **launch: Any) -> Process:

@@ -146,7 +146,9 @@ def test_structlog_events_carry_the_ids(seen: Records) -> None:
 
 
 def test_structlog_through_stdlib_shows_one_id(seen: Records) -> None:
-    logger = structlog.wrap_logger(log, wrapper_class=structlog.stdlib.BoundLogger, processors=[structlog.stdlib.render_to_log_kwargs])
+    logger = structlog.wrap_logger(
+        log, wrapper_class=structlog.stdlib.BoundLogger, processors=[structlog.stdlib.render_to_log_kwargs]
+    )
     with request():
         logger.info("event", n=1)
     assert seen.ids() == [IDS]

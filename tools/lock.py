@@ -1,4 +1,4 @@
-"""Renew the lock files: ``python -m tools.lock``. Each has names, versions and hashes, for Python 3.10 and newer.
+"""Renew the lock files: ``python -m tools.lock``. Each has names, versions and hashes.
 
 A lock file names no address: pip asks the package index that the machine is configured for. Only this tool needs uv;
 everybody else installs with pip.
@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.interpreters import supported
 from tools.venv import pins
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +61,7 @@ LOCKS = {
 def write(name: str, lock: Lock) -> None:
     """Resolve one set anew and write its file."""
     command = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", "--group", lock.group]
-    command += ["--universal", "--python-version", "3.10", "--resolution", lock.resolution, "--generate-hashes"]
+    command += ["--universal", "--python-version", supported()[0], "--resolution", lock.resolution, "--generate-hashes"]
     command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
     with tempfile.TemporaryDirectory() as folder:
         for option, lines in (("--constraints", lock.constraints), ("--overrides", lock.overrides)):

@@ -18,7 +18,8 @@ HEAD = """\
 # Settings
 
 Every setting is an environment variable, and none is needed. OpenTelemetry's own variables (`OTEL_SERVICE_NAME`,
-`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, ...) keep their meaning, and what you set always wins over our defaults.
+`OTEL_EXPORTER_OTLP_ENDPOINT`, `OTEL_TRACES_SAMPLER`, ...) keep their meaning, and what you set always wins over our
+defaults.
 
 A value that cannot be understood never stops the application: the default is used, and one line in the log says so. An
 empty variable counts as unset. Settings are read once, when the process starts.
@@ -36,8 +37,8 @@ Start the application under `opentelemetry-instrument` with a value that cannot 
 OTEL_CC_SQL_COMMENT=sometimes opentelemetry-instrument uvicorn app:app
 ```
 
-The log should say which value was refused, what is used instead and what may be written. Without that line each variable
-that you set was understood; a misspelt name that begins with `OTEL_CC_` is named too.
+The log should say which value was refused, what is used instead and what may be written. Without such a line each
+variable that you set was understood; a misspelt name that begins with `OTEL_CC_` is named too.
 """
 
 

@@ -27,7 +27,14 @@ class RequestIdPropagator(TextMapPropagator):
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
-        return otel_context.get_current() if context is None else context
+        # The W3C propagators start from an empty context when they are given none, as contrib does for every request;
+        # what is running now keeps its ID.
+        correlation = correlation_context.current()
+        if context is None:
+            return otel_context.get_current()
+        if correlation is not None and correlation_context.current(context) is None:
+            return correlation_context.with_correlation(correlation, context)
+        return context
 
     def inject(
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter

@@ -23,6 +23,7 @@ from opentelemetry.util.types import AttributeValue
 
 from otel_cc import guard
 from otel_cc.context import current
+from otel_cc.tracing.id_generator import RequestIdGenerator
 from otel_cc.tracing.processor import REQUEST_ID
 from otel_cc.version import __version__
 
@@ -119,9 +120,14 @@ class LeanTracer(Tracer):
         if not self._is_enabled():
             return trace.NonRecordingSpan(parent)  # type: ignore[arg-type]  # what the SDK does
         ids = self.id_generator
+        correlation = current(context)
         if parent is None or not parent.is_valid:
             parent = None
-            trace_id = ids.generate_trace_id()
+            # The correlation may be in the given context only: a request's span starts before its context is current.
+            if correlation is not None and type(ids) is RequestIdGenerator:
+                trace_id = correlation.trace_id
+            else:
+                trace_id = ids.generate_trace_id()
             random = _RANDOM if ids.is_trace_id_random() else 0
         else:
             trace_id = parent.trace_id
@@ -133,7 +139,6 @@ class LeanTracer(Tracer):
         if not decision.is_recording():
             return trace.NonRecordingSpan(span_context)
         values = Attributes(result.attributes or ())
-        correlation = current(context)
         if correlation is not None:
             values[REQUEST_ID] = correlation.request_id
         span = LeanSpan(name, span_context, parent, kind, values, self, time_ns() if start_time is None else start_time)

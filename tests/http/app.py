@@ -93,15 +93,6 @@ async def stream() -> StreamingResponse:
     return StreamingResponse(chunks())
 
 
-@app.get("/breaks")
-async def breaks() -> StreamingResponse:
-    async def chunks():
-        yield b"one "
-        raise KeyError("in the middle")
-
-    return StreamingResponse(chunks())
-
-
 @app.get("/background")
 async def background(tasks: BackgroundTasks) -> dict:
     tasks.add_task(asyncio.sleep, 0.5)

@@ -40,7 +40,9 @@ def serve(folder: Path, env: dict[str, str], *args: str, app: dict[str, str] | N
     with otlp.Sink() as sink, Processes() as processes:
         launch = Launch(processes, sink, folder)
         server = launch.uvicorn(*args, files=app or APP, env=env)
-        with httpx.Client(base_url=server.url, timeout=10) as client:
+        # uvicorn closes the connection after an unhandled error, which a kept connection would see at the next request.
+        no_keepalive = httpx.Limits(max_keepalive_connections=0)
+        with httpx.Client(base_url=server.url, timeout=10, limits=no_keepalive) as client:
             yield Service(client, sink, server.process, server.url)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+import httpx
 import pytest
 from websockets.sync.client import connect
 
-from otel_cc.local.otlp import Span
+from otel_cc.local.otlp import Sink, Span
+from tests.conftest import Launch
 from tests.http.conftest import Service
 
 UUID = "0b6d5c5f-6f6c-4d0e-9c2b-1a7f3e8d9c10"
@@ -111,12 +113,30 @@ def test_a_span_does_not_wait_for_background_tasks(own: Service) -> None:
     assert point.value / point.count < 0.05
 
 
-def test_a_broken_stream_is_an_error(own: Service) -> None:
-    own.sink.clear()
-    with own.client.stream("GET", "/breaks") as response:
+BREAKS = """
+from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
+
+app = FastAPI()
+
+
+@app.get("/")
+async def breaks():
+    async def chunks():
+        yield b"one "
+        raise KeyError("in the middle")
+
+    return StreamingResponse(chunks())
+"""
+
+
+def test_a_broken_stream_carries_the_id_and_is_an_error(launch: Launch, sink: Sink) -> None:
+    server = launch.uvicorn(files={"app.py": BREAKS})
+    with pytest.raises(httpx.RemoteProtocolError), httpx.stream("GET", server.url) as response:
         request_id = response.headers["x-request-id"]
-    (span,) = spans(own, request_id)
-    assert (span.status, span.attributes["error.type"]) == ("ERROR", "KeyError")
+        response.read()
+    (span,) = sink.wait_spans(1)
+    assert (span.trace_id, span.status, span.attributes["error.type"]) == (request_id, "ERROR", "KeyError")
 
 
 def test_an_excluded_url_makes_no_span(own: Service) -> None:
@@ -146,10 +166,10 @@ def test_a_free_form_id_does_not_merge_requests_into_one_trace(own: Service) -> 
 
 def test_an_unknown_method_is_one_bounded_value(own: Service) -> None:
     own.sink.clear()
-    request_id = own.client.request("BREW", "/ok").headers["x-request-id"]
+    request_id = own.client.request("PROPFIND", "/ok").headers["x-request-id"]
     (span,) = spans(own, request_id)
     assert (span.name, span.attributes["http.request.method"], span.attributes["http.request.method_original"]) == (
-        "HTTP /ok", "_OTHER", "BREW",
+        "HTTP /ok", "_OTHER", "PROPFIND",
     )  # fmt: skip
 
 

@@ -1,9 +1,10 @@
 """Puts the Celery carriers in place: the IDs go into every message that is published, and around every task that runs.
 
 Celery's tracer, the function that runs one task, is wrapped instead of connecting to ``task_prerun`` and
-``task_postrun``: the IDs are there before any receiver of these signals and go after the last of them, whatever the order
-of connection, also when the task is interrupted; an eager task nested in a request gives its caller's context back.
-Whoever makes the spans puts itself into :data:`producers`; without one the incoming trace context passes on unchanged.
+``task_postrun``: the IDs are there before any receiver of these signals and go after the last of them, whatever the
+order of connection, also when the task is interrupted; an eager task nested in a request gives its caller's context
+back. Whoever makes the spans puts itself into :data:`producers`; without one the incoming trace context passes on
+unchanged.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from otel_cc import report, settings
 from otel_cc.celery.carriers import producers
 
 
-class CeleryInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # upstream's base is untyped
+class CeleryInstrumentor(BaseInstrumentor):
     """The entry point ``opentelemetry_instrumentor: otel_cc_celery``."""
 
     _contrib: Any = None

@@ -2,7 +2,7 @@
 
 The keys sit at the top level of the message headers, where every worker since Celery 5.2 finds them, for protocol 2 as
 for protocol 1. No key is the name of an attribute of Celery's request (``id``, ``correlation_id``, ...): it would be
-overwritten. Messages come from anybody who can reach the broker, so what is read here is as untrusted as an HTTP header.
+overwritten. Messages come from anybody who can reach the broker: what is read here is as untrusted as an HTTP header.
 """
 
 from __future__ import annotations

@@ -80,6 +80,8 @@ class Entrance:
         except BaseException as error:
             request.error = error
             _mark(error, request)
+            if span is not None:
+                span.finish(error)
             raise
         finally:
             if span is not None:

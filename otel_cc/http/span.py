@@ -130,18 +130,21 @@ class ServerSpan:
             else:
                 self.finish()
 
-    def finish(self) -> None:
-        """End the span and record the duration; safe to call more than once."""
+    def finish(self, left: BaseException | None = None) -> None:
+        """End the span and record the duration; safe to call more than once.
+
+        :param left: the exception that left the application before its response was complete
+        """
         spans, self_started = self._spans, self._started
         if self_started < 0:
             return
         self._started = -1.0
         try:
-            self._finish(spans, (self._ended_at or perf_counter()) - self_started)
+            self._finish(spans, (self._ended_at or perf_counter()) - self_started, left)
         except Exception:
             guard.failed("the server span")
 
-    def _finish(self, spans: ServerSpans, seconds: float) -> None:
+    def _finish(self, spans: ServerSpans, seconds: float, left: BaseException | None) -> None:
         request, span, status = self.request, self.span, self.status
         scope = request.scope
         found = route.template(scope)
@@ -150,8 +153,10 @@ class ServerSpan:
         if websocket:
             if request.error is not None and not _normal_disconnect(request.error):
                 error_type = _class_name(request.error)
+        elif left is not None:
+            error_type = _class_name(left)
         elif status is None:
-            error_type = "no_response" if request.error is None else _class_name(request.error)
+            error_type = "no_response"
         elif status >= 500:
             error_type = str(status) if request.error is None else _class_name(request.error)
         if not websocket:

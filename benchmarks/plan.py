@@ -42,4 +42,4 @@ class Plan:
 
 
 FULL = Plan(900, 4, 3, 5, 100, (NOOP, OTLP), (NOOP, OTLP), (NOOP, OTLP))
-QUICK = Plan(150, 2, 1, 3, 50, (NOOP, OTLP), (OTLP,), (OTLP,))
+QUICK = Plan(140, 1, 1, 4, 50, (NOOP, OTLP), (OTLP,), (OTLP,))

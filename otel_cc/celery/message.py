@@ -54,11 +54,8 @@ class _Fields(Getter[Mapping[str, Any]]):
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
         value = field(carrier, key)
-        if isinstance(value, str):
-            return [value]
-        if isinstance(value, (list, tuple)):
-            return [item for item in value if isinstance(item, str)] or None
-        return None
+        values = value if isinstance(value, (list, tuple)) else [value]
+        return [item for item in values if isinstance(item, str) and (item.isascii() or _encodable(item))] or None
 
     def keys(self, carrier: Mapping[str, Any]) -> list[str]:
         inner = carrier.get("headers")
@@ -66,6 +63,15 @@ class _Fields(Getter[Mapping[str, Any]]):
 
 
 _FIELDS = _Fields()
+
+
+def _encodable(value: str) -> bool:
+    """Whether a text has no lone surrogate, on which the baggage propagator raises."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def field(request: Mapping[str, Any], key: str) -> Any:

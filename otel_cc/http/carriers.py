@@ -8,7 +8,7 @@ from typing import Any
 import wrapt
 
 from otel_cc import guard, settings
-from otel_cc.http import cors, errors, route
+from otel_cc.http import cors, errors, gunicorn, route
 from otel_cc.http.asgi import Entrance
 
 _entrance: Entrance | None = None
@@ -28,6 +28,7 @@ def install() -> None:
         wrapt.register_post_import_hook(cors.hook, "starlette.middleware.cors")
     wrapt.register_post_import_hook(_hook_mount, "starlette.routing")
     wrapt.register_post_import_hook(_hook_fastapi, "fastapi.applications")
+    gunicorn.install()
 
 
 def _hook_mount(module: Any) -> None:

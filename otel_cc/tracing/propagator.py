@@ -22,7 +22,9 @@ class RequestIdPropagator(TextMapPropagator):
     """
 
     def __init__(self) -> None:
-        self._field = settings.get().request_id_header.lower()
+        options = settings.get()
+        self._field = options.request_id_header.lower()
+        self._writes = options.outgoing
 
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
@@ -40,7 +42,7 @@ class RequestIdPropagator(TextMapPropagator):
         self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
     ) -> None:
         correlation = correlation_context.current(context)
-        if correlation is not None:
+        if correlation is not None and self._writes:
             setter.set(carrier, self._field, correlation.request_id)
 
     @property

@@ -79,7 +79,7 @@ def snapshot(kind: str) -> dict[str, Any]:
         "started": time.time(),
         "instrumented": dict(sorted(_instrumented.items())),
         "skipped": dict(sorted(_skipped.items())),
-        "destinations": dict(sorted(_destinations.items())),
+        "destinations": dict(_destinations),
         "other_tracers": other_tracers(),
         "problems": list(settings.get().problems),
     }

@@ -159,10 +159,9 @@ def _deliver_by(deadline: float) -> None:
             event.set()
             waits.append(thread.join)
         elif reader is not None:
-            last.append(lambda reader=reader: reader.shutdown(timeout_millis=left() * 1000))
-    logs = _logs.get_logger_provider()
-    for processor in getattr(getattr(logs, "_multi_log_record_processor", None), "_log_record_processors", ()):
-        last.append(_bounded_shutdown(processor, left))
+            last.append(_bounded_reader_shutdown(reader, left))
+    multi = getattr(_logs.get_logger_provider(), "_multi_log_record_processor", None)
+    last += [_bounded_shutdown(processor, left) for processor in getattr(multi, "_log_record_processors", ())]
     for wait in waits:
         wait(left())
     for close in last:
@@ -173,9 +172,14 @@ def _nothing(_: float) -> None:
     pass
 
 
+def _bounded_reader_shutdown(reader: Any, left: Callable[[], float]) -> Callable[[], Any]:
+    return lambda: reader.shutdown(timeout_millis=left() * 1000)
+
+
 def _bounded_shutdown(processor: Any, left: Callable[[], float]) -> Callable[[], Any]:
     """The shutdown of a batch processor of the SDK, which takes a limit only one level further in."""
     inner = getattr(processor, "_batch_processor", None)
     if inner is not None:
         return lambda: inner.shutdown(timeout_millis=left() * 1000)
-    return lambda: processor.shutdown()
+    shutdown: Callable[[], Any] = processor.shutdown
+    return shutdown

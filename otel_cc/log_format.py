@@ -47,7 +47,9 @@ class JsonFormatter(Formatter):
         if info and info[0] is not None:
             kind, error = info[0], info[1]
             values["exception"] = {
-                "type": kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}",
+                "type": kind.__qualname__
+                if kind.__module__ == "builtins"
+                else f"{kind.__module__}.{kind.__qualname__}",
                 "message": _text(error),
                 "stacktrace": "".join(traceback.format_exception(*info)),
             }

@@ -71,7 +71,8 @@ def fields(error: BaseException | None = None) -> Fields:
 
 def _left_request(error: BaseException) -> Fields | None:
     """The IDs that the request left on its exception, on one that caused it, or on a member of a group."""
-    waiting, seen = [error], set()
+    waiting: list[BaseException] = [error]
+    seen: set[int] = set()
     while waiting and len(seen) < _SEARCH_LIMIT:
         candidate = waiting.pop(0)
         if id(candidate) in seen:
@@ -141,8 +142,10 @@ def _is_structured(formatter: logging.Formatter | None) -> bool:
 def _hook_structlog(module: Any) -> None:
     cls = getattr(module, "BoundLoggerBase", None)
     original = getattr(cls, "_process_event", None)
-    if original is None:
-        guard.warn_once("structlog", "this version of structlog is not known: its events have no request_id of their own.")
+    if cls is None or original is None:
+        guard.warn_once(
+            "structlog", "this version of structlog is not known: its events have no request_id of their own."
+        )
         return
 
     def _process_event(self: Any, method_name: str, event: Any, event_kw: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
@@ -29,10 +29,10 @@ from otel_cc.tracing.processor import RequestIdOnSpans
 logger = logging.getLogger("otel_cc")
 
 _RATIO_SAMPLERS = {"traceidratio": sampler.ratio, "parentbased_traceidratio": sampler.parent_based_ratio}
-_SIGNALS = ("traces", "metrics", "logs")
+_SIGNALS: tuple[Literal["traces", "metrics", "logs"], ...] = ("traces", "metrics", "logs")
 
 
-class OtelCcConfigurator(_OTelSDKConfigurator):  # type: ignore[misc]  # upstream's base is untyped
+class OtelCcConfigurator(_OTelSDKConfigurator):
     """Our configurator; the entry point ``opentelemetry_configurator: otel_cc``."""
 
     def _configure(self, **kwargs: Any) -> None:
@@ -55,7 +55,8 @@ def adopt() -> None:
     provider = trace.get_tracer_provider()
     if isinstance(provider, TracerProvider):
         if type(provider.id_generator) is RandomIdGenerator and "OTEL_PYTHON_ID_GENERATOR" not in os.environ:
-            provider.id_generator = RequestIdGenerator()
+            # The attribute is typed by the SDK's default; any IdGenerator is meant.
+            provider.id_generator = RequestIdGenerator()  # type: ignore[assignment]
         provider.sampler = _right_ratio(provider.sampler)
         if not any(isinstance(processor, RequestIdOnSpans) for processor in fork.span_processors(provider)):
             provider.add_span_processor(RequestIdOnSpans())
@@ -69,7 +70,9 @@ def _from_file(configure: Callable[[], None]) -> None:
     try:
         configure()
     except Exception as error:
-        logger.error("OTEL_CONFIG_FILE could not be used (%s): nothing is exported; correct the file or the variable.", error)
+        logger.error(
+            "OTEL_CONFIG_FILE could not be used (%s): nothing is exported; correct the file or the variable.", error
+        )
         if guard.strict():
             raise
 
@@ -88,7 +91,7 @@ def _from_environment(version: str | None) -> None:
             id_generator=_id_generator(),
             sampler=_sampler(),
             resource=resource,
-            export_span_processor=queue_for,
+            export_span_processor=queue_for,  # type: ignore[arg-type]  # upstream names the argument
         )
 
     def metrics(exporters: dict[str, Any]) -> None:
@@ -128,7 +131,9 @@ def _id_generator() -> Any:
     try:
         return upstream._import_id_generator(name)
     except Exception as error:
-        logger.error("OTEL_PYTHON_ID_GENERATOR=%r cannot be used (%s): ours is used; correct the variable.", name, error)
+        logger.error(
+            "OTEL_PYTHON_ID_GENERATOR=%r cannot be used (%s): ours is used; correct the variable.", name, error
+        )
         return RequestIdGenerator()
 
 

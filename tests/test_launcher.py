@@ -30,6 +30,7 @@ async def item(number: int) -> int:
 """
 }
 
+
 def instrumented(url: str, sink: Sink) -> None:
     """One request is one SERVER span of ours, and the response carries its trace ID."""
     response = httpx.get(url + "/items/7")
@@ -74,7 +75,10 @@ def injected() -> dict[str, str]:
 def test_injection_by_pythonpath_works_whichever_distro_wins(
     launch: Launch, sink: Sink, injected: dict[str, str], winner: str | None
 ) -> None:
-    chosen = {"OTEL_PYTHON_DISTRO": winner, "OTEL_PYTHON_CONFIGURATOR": winner and {"distro": "configurator"}.get(winner, winner)}
+    chosen = {
+        "OTEL_PYTHON_DISTRO": winner,
+        "OTEL_PYTHON_CONFIGURATOR": winner and {"distro": "configurator"}.get(winner, winner),
+    }
     server = launch.uvicorn(files=APP, instrument=False, env={**injected, **chosen, "OTEL_LOGS_EXPORTER": "none"})
     instrumented(server.url, sink)
 
@@ -91,7 +95,15 @@ def test_the_users_variables_win(launch: Launch, sink: Sink) -> None:
 def test_options_of_the_launcher_are_settings(launch: Launch, sink: Sink) -> None:
     launcher = str(BIN / "opentelemetry-instrument")
     port = free_port()
-    argv = [launcher, "--cc_request_id_header", "X-Correlation-ID", str(BIN / "uvicorn"), "app:app", "--port", str(port)]
+    argv = [
+        launcher,
+        "--cc_request_id_header",
+        "X-Correlation-ID",
+        str(BIN / "uvicorn"),
+        "app:app",
+        "--port",
+        str(port),
+    ]
     launch(argv, files=APP, instrument=False, ready=listens(port))
     response = httpx.get(f"http://127.0.0.1:{port}/items/7", headers={"X-Correlation-ID": "order-42"})
     assert response.headers["x-correlation-id"] == "order-42"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
 import copy
 import io
 import json
@@ -110,7 +111,8 @@ def test_an_exception_that_left_its_request_still_carries_the_ids(seen: Records)
     for shown in (error, wrapped):
         log.error("Exception in ASGI application", exc_info=shown)
     if sys.version_info >= (3, 11):
-        log.error("Exception in ASGI application", exc_info=ExceptionGroup("group", [KeyError("y"), error]))
+        group = vars(builtins)["ExceptionGroup"]("group", [KeyError("y"), error])
+        log.error("Exception in ASGI application", exc_info=group)
     assert set(seen.ids()) == {("order-42", "a" * 32, "b" * 16)}
 
 

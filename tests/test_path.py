@@ -79,8 +79,7 @@ def tree(spans: list[Span]) -> list[tuple[str, str, str | None]]:
     """Each span as (name, kind, name of its parent), in order of start."""
     names = {span.span_id: span.name for span in spans}
     return [
-        (span.name, span.kind, names.get(span.parent_id or ""))
-        for span in sorted(spans, key=lambda span: span.start)
+        (span.name, span.kind, names.get(span.parent_id or "")) for span in sorted(spans, key=lambda span: span.start)
     ]
 
 
@@ -151,6 +150,8 @@ def test_one_request_has_one_id_at_every_hop(
         assert all("traceparent" not in sql for sql in found)
     if mode == "own":
         database = next(span.attributes["db.namespace"] for span in spans if span.kind == "CLIENT")
-        assert tree(spans) == [(name.format(db=database, number="{number}"), kind, parent) for name, kind, parent in OWN_TREE]
+        assert tree(spans) == [
+            (name.format(db=database, number="{number}"), kind, parent) for name, kind, parent in OWN_TREE
+        ]
     if mode == "unsampled":
         assert len(trace_ids) == 1

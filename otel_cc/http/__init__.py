@@ -1,0 +1,1 @@
+"""A request comes in: its ID on the way through FastAPI and out again, and its SERVER span."""

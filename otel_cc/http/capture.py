@@ -50,7 +50,7 @@ class Capture:
             span.set_attributes(self._clean(message, self._response))
 
     def _clean(self, carrier: MutableMapping[str, Any], kind: tuple[Any, Any]) -> Mapping[str, Any]:
-        found = self._collect(carrier, self._sanitize, *kind)
+        found = self._collect(dict(carrier), self._sanitize, *kind)
         return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 

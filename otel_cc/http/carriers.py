@@ -40,7 +40,7 @@ def _hook_fastapi(module: Any) -> None:
     cls.__init__ = _with_native_telemetry_off(cls.__init__)
     cls.__call__ = entrance().wrap(cls.__call__)
     cls.build_middleware_stack = _with_our_handlers(cls.build_middleware_stack)
-    routing = importlib.import_module("fastapi.routing")
+    routing: Any = importlib.import_module("fastapi.routing")
     if hasattr(routing, "_route_selected"):
         routing._route_selected = route.route_selected(routing._route_selected)
     if settings.get().error_body:
@@ -50,7 +50,7 @@ def _hook_fastapi(module: Any) -> None:
 def _hook_body_limit() -> None:
     # The body limit of FastAPI >= 0.160 calls the default handler by itself, not through the application's table.
     try:
-        body_limit = importlib.import_module("fastapi._body_limit")
+        body_limit: Any = importlib.import_module("fastapi._body_limit")
     except ModuleNotFoundError:
         return
     if hasattr(body_limit, "http_exception_handler"):

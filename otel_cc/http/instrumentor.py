@@ -12,7 +12,7 @@ from otel_cc.http.carriers import entrance
 from otel_cc.http.span import ServerSpans
 
 
-class FastAPIInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # upstream's base is untyped
+class FastAPIInstrumentor(BaseInstrumentor):
     """The entry point ``opentelemetry_instrumentor: otel_cc_fastapi``."""
 
     _contrib: Any = None

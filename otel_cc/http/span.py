@@ -99,7 +99,18 @@ _ids = RequestIdGenerator()
 class ServerSpan:
     """The span of one request, and its entry in the duration histogram."""
 
-    __slots__ = ("_ended_at", "_ended_ns", "_inside", "_method", "_name", "_spans", "_started", "request", "span", "status")
+    __slots__ = (
+        "_ended_at",
+        "_ended_ns",
+        "_inside",
+        "_method",
+        "_name",
+        "_spans",
+        "_started",
+        "request",
+        "span",
+        "status",
+    )
 
     def __init__(
         self, spans: ServerSpans, request: Request, span: trace.Span, inside: Context, name: str, method: str
@@ -227,7 +238,9 @@ def _excluded_urls() -> re.Pattern[str] | None:
     try:
         return re.compile("|".join(patterns))
     except re.error as error:
-        guard.warn_once("excluded urls", "%s is not a list of regular expressions (%s): no URL is excluded.", variable, error)
+        guard.warn_once(
+            "excluded urls", "%s is not a list of regular expressions (%s): no URL is excluded.", variable, error
+        )
         return None
 
 

@@ -1,0 +1,1 @@
+"""A statement leaves for the database: its comment, its CLIENT span and its duration."""

@@ -234,7 +234,9 @@ class _Execution:
                 return
             cause = _drivers_own(error)
             kind = type(cause)
-            error_type = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+            error_type = (
+                kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+            )
             self._record(seconds, error_type)
             if span.is_recording():
                 attributes = {"error.type": error_type}

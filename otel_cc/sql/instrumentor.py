@@ -12,7 +12,7 @@ from otel_cc import guard, report, settings
 from otel_cc.sql.engine import ClientSpans, switches
 
 
-class SQLAlchemyInstrumentor(BaseInstrumentor):  # type: ignore[misc]  # upstream's base is untyped
+class SQLAlchemyInstrumentor(BaseInstrumentor):
     """The entry point ``opentelemetry_instrumentor: otel_cc_sqlalchemy``."""
 
     _contrib: Any = None

@@ -128,7 +128,7 @@ def _attributes_into(parts: list[bytes], attributes: Any, tag: bytes) -> None:
             encoded = None
         if encoded is None:
             encoded = _key_value(key, kind, value)
-            if kind is str and len(value) > _LONGEST_CACHED or kind is float:
+            if (kind is str and len(value) > _LONGEST_CACHED) or kind is float:
                 # 0.0 and -0.0 are equal but differ in bytes, and floats hardly ever come twice.
                 pass
             elif kind in (str, int, bool):
@@ -142,6 +142,7 @@ def _attributes_into(parts: list[bytes], attributes: Any, tag: bytes) -> None:
 
 def _key_value(key: str, kind: type, value: Any) -> bytes:
     """A ``KeyValue`` with its length in front; empty when the value cannot be encoded."""
+    inner: bytes
     if kind is str:
         text = value.encode("utf-8", "replace")
         inner = b"\n" + _varint(len(text)) + text
@@ -204,7 +205,8 @@ def _resource(resource: Any) -> bytes:
         if len(_resources) > 64:
             _resources.clear()
         known = _resources[id(resource)] = (resource, b"".join(message))
-    return known[1]
+    encoded: bytes = known[1]
+    return encoded
 
 
 def _scope(scope: Any) -> tuple[bytes, bytes]:

@@ -59,7 +59,7 @@ class RatioSampler(Sampler):
 
 def _share(argument: str | float | None) -> float:
     try:
-        share = float(argument if argument not in (None, "") else 1.0)  # type: ignore[arg-type]  # None is excluded here
+        share = float(1.0 if argument is None or argument == "" else argument)
         if 0 <= share <= 1:
             return share
     except ValueError:

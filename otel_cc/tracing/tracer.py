@@ -62,15 +62,15 @@ class LeanSpan(_Span):
         self._context = context
         self._parent = parent
         self._kind = kind
-        self._attributes = attributes  # type: ignore[assignment]  # the SDK declares its own mapping here
+        self._attributes = attributes
         self._resource = tracer.resource
         self._instrumentation_info = tracer.instrumentation_info
         self._instrumentation_scope = tracer._instrumentation_scope
         self._status = _UNSET
         self._start_time = start_time
         self._end_time = None
-        self._events = ()  # type: ignore[assignment]  # a list only when the first event comes
-        self._links = ()  # type: ignore[assignment]  # likewise
+        self._events = ()  # a list only when the first event comes
+        self._links = ()
         self._sampler = tracer.sampler
         self._trace_config = None
         self._record_exception = True
@@ -82,7 +82,7 @@ class LeanSpan(_Span):
 
     def _add_event(self, event: Any) -> None:
         if self._events == ():
-            self._events = self._new_events()
+            self._events = BoundedList(self._limits.max_events)
         super()._add_event(event)
 
     def _add_link(self, link: Any) -> None:

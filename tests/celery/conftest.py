@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -62,7 +63,9 @@ class Driver:
         assert found is not None
         self._connection: Connection = stack.enter_context(Client(("127.0.0.1", int(found[1])), authkey=b"driver"))
 
-    def __call__(self, name: str, *args: Any, request_id: str | None = None, headers: dict[str, str] | None = None) -> Any:
+    def __call__(
+        self, name: str, *args: Any, request_id: str | None = None, headers: dict[str, str] | None = None
+    ) -> Any:
         """Run a scenario inside a request with this ID, or outside of any."""
         self._connection.send((request_id, headers or {}, name, *args))
         assert self._connection.poll(30), f"{name} did not come back:\n{self.process.tail()}"
@@ -92,8 +95,16 @@ class Stage:
         )
         return Driver(process, self.stack)
 
-    def worker(self, *args: str, instrument: bool = True, **env: str) -> Process:
-        return self.launch.worker(*args, cwd=PROGRAM, env={**self.variables, **env}, instrument=instrument)
+    def worker(self, *args: str, instrument: bool = True, wait: bool = True, **env: str) -> Process:
+        # How a worker ends is the matter of a few tests only, which stop it themselves.
+        return self.launch.worker(
+            *args,
+            cwd=PROGRAM,
+            env={**self.variables, **env},
+            instrument=instrument,
+            wait=wait,
+            stop_signal=signal.SIGKILL,
+        )
 
     def trace(self, trace_id: str, count: int, timeout: float = 10) -> list[otlp.Span]:
         """The spans of a trace, when that many have come or the time is over."""

@@ -6,12 +6,10 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from otel_cc.local.otlp import Span
-from otel_cc.local.process import says
+from otel_cc.local.process import says, wait_until
 from tests.celery.conftest import PROGRAM, Stage, tree
-from tests.celery.test_shutdown import SLOW_EXPORT
+from tests.celery.test_endings import SLOW
 
 TICK = "publish one\n  run one"
 
@@ -24,7 +22,7 @@ def ticks(stage: Stage) -> list[str]:
 
 
 def test_each_tick_is_a_trace_and_none_is_lost_at_the_end(stages: Callable[..., Stage], tmp_path: Path) -> None:
-    stage = stages("valkey", **SLOW_EXPORT)
+    stage = stages("valkey", **SLOW)
     worker = stage.worker("--pool", "solo")
     beat = stage.launch(
         ["celery", "-A", "tasks", "beat", "--schedule", str(tmp_path / "schedule"), "--loglevel", "INFO"],
@@ -46,15 +44,11 @@ def test_each_tick_is_a_trace_and_none_is_lost_at_the_end(stages: Callable[..., 
 
 
 def test_beat_inside_a_worker_delivers_its_spans_too(stages: Callable[..., Stage], tmp_path: Path) -> None:
-    stage = stages("valkey", **SLOW_EXPORT)
+    stage = stages("valkey", **SLOW)
     worker = stage.worker(
         *("--pool", "prefork", "--concurrency", "1", "--beat", "--schedule", str(tmp_path / "schedule")),
         BEAT="1",
-        PYTHONUNBUFFERED="1",
     )
-    worker.wait_ready(1)
-    from otel_cc.local.process import wait_until
-
     wait_until(lambda: worker.output().count("Task one[") >= 4, 10, "beat has sent tasks")
     worker.stop(signal.SIGTERM)
     sent = worker.output().count("Scheduler: Sending due task")

@@ -45,7 +45,7 @@ def test_a_hostile_header_costs_only_itself(play: Play, stranger: Driver, case: 
 
 
 def test_what_a_task_raises_cannot_cost_the_telemetry_of_others(play: Play, stranger: Driver) -> None:
-    stranger("many", 1, "fails", "\ud800")
+    stranger("many", play.stage.variables["QUEUE"], 1, "fails", "\ud800")
     answer = play.driver("delay", request_id="order-42")
     assert len(play.stage.trace(answer["trace_id"], 3)) == 3
     spans = play.stage.sink.wait_spans(1, 10, lambda span: "error.type" in span.attributes and "?" in str(span.events))

@@ -207,8 +207,9 @@ def test_publish_and_run_are_measured(play: Play) -> None:
     keys = ("messaging.operation.name", "celery.task.name", "messaging.destination.name", "celery.task.state")
     play.stage.sink.wait_metric(
         "messaging.process.duration",
-        where=lambda point: point.attributes["celery.task.name"] == "again"
-        and point.attributes["celery.task.state"] == "SUCCESS",
+        where=lambda point: (
+            point.attributes["celery.task.name"] == "again" and point.attributes["celery.task.state"] == "SUCCESS"
+        ),
     )
     wanted = {("process", "again", queue, state) for state in ("RETRY", "SUCCESS")}
     assert wanted <= measured("messaging.process.duration")

@@ -98,7 +98,9 @@ def test_the_application_reads_the_same_id_from_its_request(service: Service) ->
 
 
 def test_of_two_ids_the_first_counts(service: Service) -> None:
-    request = service.client.build_request("GET", "/ok", headers=[("X-Request-ID", "first"), ("X-Request-ID", "second")])
+    request = service.client.build_request(
+        "GET", "/ok", headers=[("X-Request-ID", "first"), ("X-Request-ID", "second")]
+    )
     assert service.client.send(request).headers.get_list("x-request-id") == ["first"]
 
 
@@ -154,4 +156,7 @@ def test_a_browser_may_send_the_id(service: Service) -> None:
 def test_another_origin_is_still_refused(service: Service) -> None:
     asks = {"Origin": "https://evil.example", "Access-Control-Request-Method": "GET"}
     assert service.client.options("/ok", headers=asks).status_code == 400
-    assert "access-control-allow-origin" not in service.get("/unhandled", headers={"Origin": "https://evil.example"}).headers
+    assert (
+        "access-control-allow-origin"
+        not in service.get("/unhandled", headers={"Origin": "https://evil.example"}).headers
+    )

@@ -108,8 +108,12 @@ def test_a_span_does_not_wait_for_background_tasks(own: Service) -> None:
     request_id = own.get("/background").headers["x-request-id"]
     (span,) = spans(own, request_id)
     assert span.duration < 0.05
-    own.sink.wait_metric("http.server.request.duration", where=lambda p: p.attributes.get("http.route") == "/background")
-    (point,) = [p for p in own.sink.latest("http.server.request.duration") if p.attributes.get("http.route") == "/background"]
+    own.sink.wait_metric(
+        "http.server.request.duration", where=lambda p: p.attributes.get("http.route") == "/background"
+    )
+    (point,) = [
+        p for p in own.sink.latest("http.server.request.duration") if p.attributes.get("http.route") == "/background"
+    ]
     assert point.value / point.count < 0.05
 
 
@@ -150,7 +154,11 @@ def test_an_excluded_url_makes_no_span(own: Service) -> None:
 def test_the_remote_parent_is_the_parent(own: Service) -> None:
     own.sink.clear()
     trace_id, parent_id = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
-    headers = {"traceparent": f"00-{trace_id}-{parent_id}-01", "tracestate": "vendor=x,ot=th:8", "X-Request-ID": "order-42"}
+    headers = {
+        "traceparent": f"00-{trace_id}-{parent_id}-01",
+        "tracestate": "vendor=x,ot=th:8",
+        "X-Request-ID": "order-42",
+    }
     own.get("/ok", headers=headers)
     (span,) = spans(own, "order-42")
     assert (span.trace_id, span.parent_id, span.trace_state) == (trace_id, parent_id, "vendor=x,ot=th:8")

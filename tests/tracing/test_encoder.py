@@ -39,7 +39,9 @@ times = st.one_of(st.none(), st.integers(0, 2**64 - 1))
 events = st.builds(Event, text, attributes, st.integers(0, 2**64 - 1))
 links = st.builds(Link, contexts, attributes)
 statuses = st.one_of(
-    st.just(Status(StatusCode.UNSET)), st.just(Status(StatusCode.OK)), st.builds(Status, st.just(StatusCode.ERROR), text)
+    st.just(Status(StatusCode.UNSET)),
+    st.just(Status(StatusCode.OK)),
+    st.builds(Status, st.just(StatusCode.ERROR), text),
 )
 resources = st.sampled_from(
     [Resource({"service.name": "a", "n": 1}), Resource({}), Resource({"service.name": "b"}, "https://schema")]

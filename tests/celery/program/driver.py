@@ -185,14 +185,14 @@ def elsewhere(first: str) -> Any:
 
 
 @scenario
-def many(count: int, name: str, *args: Any) -> None:
-    for _ in range(count):
-        tasks.app.send_task(name, args)
+def retry_in(queue: str) -> Any:
+    return tasks.again.apply_async(queue=queue).get(timeout=10)
 
 
 @scenario
-def pool_info() -> Any:
-    return tasks.app.control.inspect(timeout=1).stats()
+def many(queue: str, count: int, name: str, *args: Any) -> None:
+    for _ in range(count):
+        tasks.app.send_task(name, args, queue=queue)
 
 
 def request(request_id: str | None, headers: dict[str, str], name: str, *args: Any) -> dict[str, Any]:

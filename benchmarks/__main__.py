@@ -92,7 +92,7 @@ def _measure(place: Machine, plan: plans.Plan, results: Results, options: argpar
     if "celery" in suites:
         celery.run(place, plan, results, messaging, slice_of("celery"))
     if "comments" in suites and "ours" in options.variants:
-        comments.run(place, plan, results, slice_of("comments"))
+        comments.run(place, plan, results, plans.DRIVERS, slice_of("comments"))
     if "start-up" in suites:
         startup.run(place, plan, results, variants, slice_of("start-up"))
 

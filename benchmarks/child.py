@@ -37,7 +37,7 @@ class Child:
             text=True,
         )
 
-    def __enter__(self) -> Child:  # noqa: PYI034  typing.Self is newer than Python 3.10
+    def __enter__(self) -> Child:
         return self
 
     def __exit__(

@@ -29,6 +29,7 @@ class Plan:
     :param exports: export modes of JSON and SQLite
     :param driver_exports: export modes of the PostgreSQL drivers
     :param side_exports: export modes of Celery and the start-up
+    :param comment_export: export mode of the comments
     """
 
     seconds: float
@@ -39,6 +40,7 @@ class Plan:
     exports: tuple[str, ...]
     driver_exports: tuple[str, ...]
     side_exports: tuple[str, ...]
+    comment_export: str = NOOP
 
 
 FULL = Plan(900, 4, 3, 5, 100, (NOOP, OTLP), (NOOP, OTLP), (NOOP, OTLP))

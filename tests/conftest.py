@@ -47,7 +47,11 @@ def rabbitmq(servers: Processes) -> local_rabbitmq.RabbitMQ:
 
 @pytest.fixture
 def sink() -> Iterator[otlp.Sink]:
-    """Where telemetry arrives: ``.endpoint``, ``.spans()``, ``.metrics()``, ``.wait_spans(n)``, ``.refuse()``, ``.black_hole()``."""
+    """Where telemetry arrives.
+
+    ``.endpoint``, ``.spans()``, ``.metrics()``, ``.logs()``, ``.wait_spans(n)``, and for bad days ``.refuse()`` and
+    ``.black_hole()``.
+    """
     with otlp.Sink() as running:
         yield running
 
@@ -157,6 +161,9 @@ class Launch:
 
 @pytest.fixture
 def launch(sink: otlp.Sink, tmp_path: Path) -> Iterator[Launch]:
-    """``launch(["uvicorn", "app:app", ...], files={"app.py": ...}, env=...)`` and the shortcuts ``launch.uvicorn()``, ``.gunicorn()``, ``.worker()``."""
+    """``launch(["uvicorn", "app:app", ...], files={"app.py": ...}, env=...)`` starts a program under the launcher.
+
+    Shortcuts: ``launch.uvicorn()``, ``launch.gunicorn()``, ``launch.worker()``.
+    """
     with Processes() as processes:
         yield Launch(processes, sink, tmp_path)

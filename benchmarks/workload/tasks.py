@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import redis
-from celery import Celery  # type: ignore[import-untyped]
+from celery import Celery
 
 from benchmarks.workload import telemetry
 
@@ -20,23 +20,25 @@ app.conf.update(task_ignore_result=True, broker_connection_retry_on_startup=True
 _window: dict[str, float] = {}
 
 
-@app.task(name="bench.noop")
+@app.task(name="bench.noop")  # type: ignore[untyped-decorator]  # Celery has no types
 def noop(number: int) -> int:
     """The measured task."""
     return number
 
 
-@app.task(name="bench.begin")
+@app.task(name="bench.begin")  # type: ignore[untyped-decorator]  # Celery has no types
 def begin(key: str) -> None:
     """Wait until the queue behind this task is full, then open the window."""
     client = redis.Redis.from_url(BROKER)
     client.rpush(f"{key}:waiting", "1")
     client.blpop([f"{key}:go"], timeout=60)
+    # What the end of the last window left behind.
+    telemetry.flush_traces()
     telemetry.exported()
     _window.update(wall=time.perf_counter(), cpu=time.process_time())
 
 
-@app.task(name="bench.end")
+@app.task(name="bench.end")  # type: ignore[untyped-decorator]  # Celery has no types
 def end(key: str, count: int) -> None:
     """Deliver the telemetry, close the window and report it."""
     telemetry.flush_traces()

@@ -34,9 +34,7 @@ def invoice(order_id: int) -> None:
     logger.info("invoice for order %d written", order_id)
 
 
-@app.task(
-    name="shop.charge", bind=True, autoretry_for=(ProviderUnavailable,), max_retries=3, default_retry_delay=0.2
-)
+@app.task(name="shop.charge", bind=True, autoretry_for=(ProviderUnavailable,), max_retries=3, default_retry_delay=0.2)
 def charge(self: Any, order_id: int) -> None:
     """Collect the money for an order; the provider of this shop is always busy at the first attempt."""
     with Session(engine) as session, session.begin():

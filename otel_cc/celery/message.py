@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
@@ -93,19 +94,18 @@ def read(request: Mapping[str, Any], tags: Mapping[str, str]) -> Context:
     :param request: the message headers as Celery's tracer gets them
     :param tags: the tags of the task, see :class:`TaskCorrelation`
     """
-    base = None
+    base = Context()
     if request.get("is_eager"):
-        caller = current()
+        base = otel_context.get_current()
+        caller = current(base)
         if caller is not None:
-            return with_correlation(TaskCorrelation(caller.request_id, caller.trace_id, tags))
-    else:
-        base = Context()
+            return with_correlation(TaskCorrelation(caller.request_id, caller.trace_id, tags), base)
     try:
         context = propagate.extract(request, base, _FIELDS)
     except Exception:
         # A propagator of somebody else may choke on what a stranger sent; the task has its ID nevertheless.
         guard.failed("the trace context of a Celery message")
-        context = Context()
+        context = base
     span = trace.get_current_span(context).get_span_context()
     trace_id = span.trace_id if span.is_valid else 0
     accepted = request_id.accept(field(request, REQUEST_ID)) or request_id.accept(field(request, FOREIGN_REQUEST_ID))

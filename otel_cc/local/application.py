@@ -99,7 +99,7 @@ def start(
     """
     folder = source()
     for package in _PACKAGES:
-        optional.need(package)
+        optional.folder(package)
     status_dir = processes.folder / "status"
 
     sink = otlp.Sink()

@@ -71,12 +71,18 @@ class LogLine:
     @property
     def level(self) -> str:
         """The level in capitals."""
-        return str(self.fields.get("level") or self.fields.get("levelname") or "").upper()
+        return str(self.fields.get("level") or "").upper()
 
     @property
     def message(self) -> str:
         """The text."""
-        return str(self.fields.get("message") or self.fields.get("msg") or "")
+        return str(self.fields.get("message") or "")
+
+    @property
+    def exception(self) -> str:
+        """Type and text of the exception that was logged, if any."""
+        exception = self.fields.get("exception")
+        return f"{exception.get('type')}: {exception.get('message')}" if isinstance(exception, dict) else ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Path:
+class Journey:
     """Everything that was found about one request."""
 
     request: Request
@@ -127,19 +133,17 @@ def requests() -> list[Request]:
     ]  # fmt: skip
 
 
-def run(shop: Shop, processes: Processes, progress: Callable[[str], None] = lambda _text: None) -> list[Path]:
+def run(shop: Shop, processes: Processes, progress: Callable[[str], None] = lambda _text: None) -> list[Journey]:
     """Send every request, wait for its traces, and collect what each hop knows."""
     sent = []
-    for number, request in enumerate(asked := requests(), 1):
-        progress(f"request {number} of {len(asked)}: {request.method} {request.path}")
+    asked = requests()
+    progress(f"sending {len(asked)} requests")
+    for request in asked:
         processes.check()
         # The payment is for the first order, which must be invoiced by then: one worker works in order.
         sent.append((request, send(shop.port, request)))
-    paths = []
-    for number, (request, response) in enumerate(sent, 1):
-        progress(f"waiting for the traces of request {number} of {len(sent)}")
-        paths.append(_collect(shop, processes, request, response))
-    return paths
+    progress("collecting spans, statements and log lines")
+    return [_collect(shop, processes, request, response) for request, response in sent]
 
 
 def send(port: int, request: Request) -> Response:
@@ -161,7 +165,7 @@ def send(port: int, request: Request) -> Response:
         connection.close()
 
 
-def _collect(shop: Shop, processes: Processes, request: Request, response: Response) -> Path:
+def _collect(shop: Shop, processes: Processes, request: Request, response: Response) -> Journey:
     request_id = response.ids[0] if response.ids else request.headers.get(HEADER, "")
     trace_id = _expected_trace_id(request, request_id)
 
@@ -183,7 +187,9 @@ def _collect(shop: Shop, processes: Processes, request: Request, response: Respo
     statements = [s for s in shop.database.statements() if comment_of(s.sql).get("request_id") == request_id]
     lines = _lines(shop, request_id)
     checks = _check(request, response, request_id, spans, statements, lines)
-    return Path(request, response, request_id, trace_id or _one([s.trace_id for s in spans]), spans, statements, lines, checks)
+    return Journey(
+        request, response, request_id, trace_id or _one([s.trace_id for s in spans]), spans, statements, lines, checks
+    )
 
 
 def _expected_trace_id(request: Request, request_id: str) -> str | None:
@@ -215,7 +221,12 @@ def _lines(shop: Shop, request_id: str) -> list[LogLine]:
 
 
 def _check(
-    request: Request, response: Response, request_id: str, spans: list[Span], statements: list[Statement], lines: list[LogLine]
+    request: Request,
+    response: Response,
+    request_id: str,
+    spans: list[Span],
+    statements: list[Statement],
+    lines: list[LogLine],
 ) -> list[Check]:
     checks = [_status(request, response), _header(request, response)]
     if response.status >= 400:
@@ -231,7 +242,9 @@ def _check(
 
 def _status(request: Request, response: Response) -> Check:
     good = response.status == request.status
-    return Check("status", "" if good else f"the status is {response.status} instead of {request.status}: {response.body[:200]}")
+    return Check(
+        "status", "" if good else f"the status is {response.status} instead of {request.status}: {response.body[:200]}"
+    )
 
 
 def _header(request: Request, response: Response) -> Check:
@@ -273,7 +286,9 @@ def _trace(request: Request, request_id: str, spans: list[Span]) -> Check:
 def _worker(request: Request, spans: list[Span]) -> Check:
     runs = [span for span in spans if span.kind == "CONSUMER" and span.service == WORKER]
     good = len(runs) == request.runs
-    return Check("worker", "" if good else f"the worker has {len(runs)} runs of the task in this trace instead of {request.runs}")
+    return Check(
+        "worker", "" if good else f"the worker has {len(runs)} runs of the task in this trace instead of {request.runs}"
+    )
 
 
 def _sql(request: Request, request_id: str, spans: list[Span], statements: list[Statement]) -> Check:
@@ -282,7 +297,9 @@ def _sql(request: Request, request_id: str, spans: list[Span], statements: list[
         return Check("PostgreSQL log", f"PostgreSQL logged no statement of {' and '.join(missing)} with {request_id}")
     made = sum(span.kind == "CLIENT" and any(key.startswith("db.") for key in span.attributes) for span in spans)
     if made != len(statements):
-        return Check("PostgreSQL log", f"PostgreSQL logged {len(statements)} statements with this ID, and {made} spans say so")
+        return Check(
+            "PostgreSQL log", f"PostgreSQL logged {len(statements)} statements with this ID, and {made} spans say so"
+        )
     trace = _one([span.trace_id for span in spans])
     for statement in statements:
         if trace not in comment_of(statement.sql).get("traceparent", ""):

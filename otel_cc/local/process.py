@@ -132,11 +132,11 @@ class Process:
         self.log = log
         self.err = err
         self._ready = ready
+        popen.setdefault("stdin", subprocess.DEVNULL)
         with open(log, "ab") as out, open(err, "ab") as errors:
             try:
                 self.popen: subprocess.Popen[bytes] = subprocess.Popen(
                     self.argv,
-                    stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=subprocess.STDOUT if err == log else errors,
                     start_new_session=True,
@@ -172,26 +172,31 @@ class Process:
         return "\n".join(f"    {line}" for line in last) if last else "    (no output)"
 
     def wait_ready(self, timeout: float = 30.0, check: Callable[[], None] = lambda: None) -> None:
-        """Wait for the readiness check; a program without one is ready when it runs.
+        """Wait for the readiness check; a program without one is ready once it is started.
 
         :param timeout: seconds
         :param check: called in between; may raise to give up
         :raises ProcessError: it ended, or was not ready in time
         """
+        if self._ready is None:
+            return
         deadline = time.monotonic() + timeout
         pause = 0.01
         while True:
             check()
             if not self.running:
-                raise ProcessError(f"{self.name} {self._how_it_ended()} before it was ready. Its log ends:\n{self.tail()}")
-            if self._ready is None or self._ready(self):
+                raise ProcessError(
+                    f"{self.name} {self.how_it_ended()} before it was ready. Its log ends:\n{self.tail()}"
+                )
+            if self._ready(self):
                 return
             if time.monotonic() > deadline:
                 raise ProcessError(f"{self.name} was not ready within {timeout:g} s. Its log ends:\n{self.tail()}")
             time.sleep(pause)
             pause = min(pause * 1.3, 0.1)
 
-    def _how_it_ended(self) -> str:
+    def how_it_ended(self) -> str:
+        """A few words for a message, once it has ended."""
         code = self.exit_code
         assert code is not None
         return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
@@ -217,7 +222,9 @@ class Process:
         except subprocess.TimeoutExpired:
             raise ProcessError(f"{self.name} still runs after {timeout:g} s. Its log ends:\n{self.tail()}") from None
 
-    def stop(self, signum: int = signal.SIGTERM, timeout: float = 10.0, hurry: Callable[[], bool] = lambda: False) -> int:
+    def stop(
+        self, signum: int = signal.SIGTERM, timeout: float = 10.0, hurry: Callable[[], bool] = lambda: False
+    ) -> int:
         """End the program and everything it started: ask the leader, then kill what is left.
 
         The signal goes to the leader alone, as a service manager sends it: Celery's pool children would die of it in the
@@ -241,7 +248,9 @@ class Process:
         end = time.monotonic() + _KILL
         while left:
             if time.monotonic() > end:
-                raise ProcessError(f"{self.name} does not end on SIGKILL (processes {left}): the kernel holds it, look at dmesg.")
+                raise ProcessError(
+                    f"{self.name} does not end on SIGKILL (processes {left}): the kernel holds it, look at dmesg."
+                )
             for pid in left:
                 proctree.kill(pid)
             self.popen.poll()
@@ -285,7 +294,6 @@ class Processes:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._shielded = True
         try:
             self.stop_all()
         finally:
@@ -299,6 +307,11 @@ class Processes:
         self._signum = signum
         if not self._shielded:
             raise Interrupted(signum)
+
+    @property
+    def interrupted(self) -> Interrupted | None:
+        """The signal that arrived, even when it came while everything was being stopped."""
+        return None if self._signum is None else Interrupted(self._signum)
 
     def check(self) -> None:
         """Raise :class:`Interrupted` when a signal has arrived; call it in loops.
@@ -358,6 +371,25 @@ class Processes:
                 raise
         return process
 
+    def run(self, name: str, argv: Sequence[str], *, timeout: float = 60.0, **start: Any) -> str:
+        """Run a program to its end and return what it wrote.
+
+        :param timeout: seconds
+        :param start: as for :meth:`start`
+        :raises ProcessError: it failed, or still ran after the timeout
+        """
+        process = self.start(name, argv, wait=False, **start)
+        deadline = time.monotonic() + timeout
+        while process.running and time.monotonic() < deadline:
+            self.check()
+            time.sleep(0.02)
+        if process.running:
+            process.kill()
+            raise ProcessError(f"{name} still ran after {timeout:g} s. Its log ends:\n{process.tail()}")
+        if process.exit_code != 0:
+            raise ProcessError(f"{name} {process.how_it_ended()}. Its log ends:\n{process.tail()}")
+        return process.output()
+
     def _unused(self, name: str, suffix: str) -> Path:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name)
         number = 1
@@ -370,17 +402,23 @@ class Processes:
         self._stops.append(stop)
 
     def stop_all(self) -> None:
-        """Stop everything, last first, and remove the temporary folder; safe to call again."""
+        """Stop everything, last first, and remove the temporary folder; safe to call again.
+
+        :raises Exception: the first failure of a stop, after everything else has been stopped
+        """
         if os.getpid() != self._pid:
             # A forked child inherits the exit handler, not the programs.
             return
+        # From here on a signal does not interrupt: the second one makes it faster.
+        self._shielded = True
         failures = []
         while self._stops:
-            stop = self._stops.pop()
             try:
-                stop()
+                self._stops[-1]()
             except Exception as error:
                 failures.append(error)
+            # Only now: after a KeyboardInterrupt in between, the next call has to do it again.
+            self._stops.pop()
         if self._temporary:
             shutil.rmtree(self.folder, ignore_errors=True)
         atexit.unregister(self.stop_all)

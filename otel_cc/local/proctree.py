@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,7 +48,9 @@ def _from_proc() -> dict[int, Row]:
 
 def _from_ps() -> dict[int, Row]:
     rows = {}
-    listing = subprocess.run(["ps", "-A", "-o", "pid=,ppid=,pgid=,stat=,lstart="], capture_output=True, text=True, check=True)
+    listing = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid=,pgid=,stat=,lstart="], capture_output=True, text=True, check=True
+    )
     for line in listing.stdout.splitlines():
         pid, parent, group, state, started = line.split(None, 4)
         rows[int(pid)] = Row(int(parent), int(group), int(group), state[0], started)
@@ -76,7 +79,9 @@ def alive(leader: Identity, known: set[Identity]) -> list[int]:
     """The numbers of those in ``known``, and of the leader's present family, that still run."""
     everyone = known | family(leader)
     rows = table()
-    return [pid for pid, started in everyone if (row := rows.get(pid)) and row.started == started and row.state not in "ZX"]
+    return [
+        pid for pid, started in everyone if (row := rows.get(pid)) and row.started == started and row.state not in "ZX"
+    ]
 
 
 def kill(pid: int) -> None:
@@ -85,3 +90,15 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
+
+
+def began(pid: int) -> float | None:
+    """When a process began, as ``time.time()``; None when there is no such process (or only its zombie)."""
+    row = table().get(pid)
+    if row is None or row.state in "ZX":
+        return None
+    if not row.started.isdigit():
+        return time.mktime(time.strptime(row.started, "%a %b %d %H:%M:%S %Y"))
+    # /proc counts in clock ticks since the start of the machine.
+    since_boot = int(row.started) / os.sysconf("SC_CLK_TCK")
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + since_boot

@@ -72,7 +72,12 @@ def start(processes: Processes, *, name: str = "rabbitmq") -> RabbitMQ:
         "+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2",
     }
     # A name server of its own: the one that Erlang would start outlives the broker.
-    processes.start(f"{name}-epmd", [epmd, "-address", "127.0.0.1", "-port", str(epmd_port)], env=environment, ready=listens(epmd_port))
+    processes.start(
+        f"{name}-epmd",
+        [epmd, "-address", "127.0.0.1", "-port", str(epmd_port)],
+        env=environment,
+        ready=listens(epmd_port),
+    )
     process = processes.start(
         name, [str(_SCRIPT)], env=environment, cwd=home, ready=listens(port), timeout=60, stop_timeout=15
     )

@@ -56,7 +56,14 @@ def start(processes: Processes, *, name: str = "valkey", wait: bool = True) -> V
         except OSError:
             return False
 
-    options = {"bind": "127.0.0.1", "port": str(port), "dir": str(data), "save": "", "appendonly": "no", "daemonize": "no"}
+    options = {
+        "bind": "127.0.0.1",
+        "port": str(port),
+        "dir": str(data),
+        "save": "",
+        "appendonly": "no",
+        "daemonize": "no",
+    }
     argv = [str(binary), *(text for key, value in options.items() for text in (f"--{key}", value))]
     process = processes.start(name, argv, ready=ready, wait=False, env={"LC_ALL": "C"}, cwd=data)
     server = Valkey(process, port)

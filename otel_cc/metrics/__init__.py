@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from opentelemetry import metrics
-from opentelemetry.metrics import Histogram
 
 from otel_cc.metrics.catalogue import CATALOGUE
+from otel_cc.metrics.histogram import LeanHistogram
 from otel_cc.version import __version__
 
 __all__ = ["histogram"]
 
-_histograms: dict[tuple[int, str], Histogram] = {}
+_histograms: dict[tuple[int, str], LeanHistogram] = {}
 
 
-def histogram(name: str) -> Histogram:
+def histogram(name: str) -> LeanHistogram:
     """The histogram of the catalogue with this name, of the current meter provider.
 
     :raises KeyError: the catalogue has no such instrument
@@ -22,7 +22,9 @@ def histogram(name: str) -> Histogram:
     key = (id(provider), name)
     if key not in _histograms:
         entry = CATALOGUE[name]
-        _histograms[key] = provider.get_meter(f"otel_cc.{entry.scope}", __version__).create_histogram(
+        meter = provider.get_meter(f"otel_cc.{entry.scope}", __version__)
+        instrument = meter.create_histogram(
             name, unit=entry.unit, description=entry.text, explicit_bucket_boundaries_advisory=entry.buckets
         )
+        _histograms[key] = LeanHistogram(instrument)
     return _histograms[key]

@@ -15,7 +15,6 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
-from opentelemetry.metrics import Histogram
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_cc import context, guard, metrics, settings
@@ -34,7 +33,7 @@ class ClientSpans:
 
     def __init__(self) -> None:
         self.tracer = get_tracer("otel_cc.sql")
-        self.duration: Histogram = metrics.histogram("db.client.operation.duration")
+        self.duration = metrics.histogram("db.client.operation.duration")
 
 
 class Switches:

@@ -1,0 +1,97 @@
+"""``otel-cc demo``: the whole path of seven requests through a real API, database, broker and worker."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from otel_cc.cli import terminal
+from otel_cc.local.optional import Missing
+from otel_cc.local.process import Interrupted, ProcessError, Processes
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", envvar="KEEP", help="Stay up afterwards, until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a report.")] = False,
+) -> None:
+    """Show one request ID on its way: response, spans, SQL as PostgreSQL logged it, worker, log lines.
+
+    Starts a real PostgreSQL, a real Valkey, the API of examples/shop and a Celery worker on free ports of this machine,
+    sends requests, prints what each of them left behind, and removes everything again.
+    """
+    try:
+        with Processes(handle_signals=True) as processes:
+            try:
+                _run(processes, keep, as_json)
+            finally:
+                with terminal.progress() as progress:
+                    progress("stopping everything")
+                    processes.stop_all()
+        if processes.interrupted:
+            raise processes.interrupted
+    except Interrupted as interrupted:
+        terminal.console(stderr=True).print("Stopped; nothing is left running.")
+        raise typer.Exit(interrupted.exit_code) from None
+    except Missing as error:
+        terminal.fail(str(error), 2)
+    except ProcessError as error:
+        terminal.fail(str(error))
+
+
+def _run(processes: Processes, keep: bool, as_json: bool) -> None:
+    # Here, so that --help and --version do not pay for protobuf.
+    from otel_cc.local import application, story
+    from otel_cc.local import demo as local_demo
+
+    out = terminal.console()
+    begin = time.monotonic()
+    with terminal.progress() as progress:
+        shop = application.start(processes, progress=progress)
+        journeys = local_demo.run(shop, processes, progress)
+        seconds = time.monotonic() - begin
+    if as_json:
+        print(json.dumps({**story.as_json(journeys), "seconds": round(seconds, 3)}, indent=2, default=repr), flush=True)
+    else:
+        for number, journey in enumerate(journeys, 1):
+            processes.check()
+            story.show(out, number, journey)
+    checks = [check for journey in journeys for check in journey.checks]
+    failed = [check for check in checks if not check.ok]
+    if not as_json:
+        out.print()
+        if not failed:
+            verdict = (
+                f"{len(journeys)} requests, {len(checks)} checks: each ID is the same at every hop ({seconds:.0f} s)."
+            )
+            out.print(Text(f"✓ {verdict}", style="bold green"))
+    if keep:
+        _stay(processes, shop)
+    if failed:
+        problems = "; ".join(dict.fromkeys(check.problem for check in failed))
+        terminal.fail(f"{len(failed)} of {len(checks)} checks failed: {problems}.")
+
+
+def _stay(processes: Processes, shop: object) -> None:
+    from otel_cc.local.application import Shop
+
+    assert isinstance(shop, Shop)
+    err = terminal.console(stderr=True)
+    err.print()
+    for name, value in (
+        ("API", f"{shop.url}/docs"),
+        ("PostgreSQL", shop.database.url),
+        ("Valkey", shop.broker.url),
+        ("OTLP", shop.sink.endpoint),
+        ("logs", str(processes.folder)),
+        ("status", f"OTEL_CC_STATUS_DIR={shop.status_dir} otel-cc status"),
+    ):
+        err.print(Text.assemble((f"{name:<11}", "bold"), value), soft_wrap=True)
+    err.print("Ctrl-C stops it.")
+    while (ended := shop.ended()) is None:
+        processes.check()
+        time.sleep(0.2)
+    raise ProcessError(f"{ended.name} has ended. Its log ends:\n{ended.tail()}")

@@ -1,0 +1,51 @@
+"""What the verbs share: data go to stdout, everything a person reads beside it to stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import TextIOWrapper
+from typing import NoReturn
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+# A pipe or a file has no width; this one holds a request ID, a trace ID and what stands beside them.
+_WIDTH = 110
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console on stdout or stderr that never fails on a character and never guesses a width of 80."""
+    stream = sys.stderr if stderr else sys.stdout
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    width = None if stream.isatty() or os.environ.get("COLUMNS") else _WIDTH
+    return Console(file=stream, width=width, highlight=False, soft_wrap=False)
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    """Print a sentence to stderr and end with an exit code."""
+    console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """What is being done: one changing line on a terminal, one line for each step elsewhere."""
+    out = console(stderr=True)
+    if not out.is_terminal:
+        last = ""
+
+        def say(text: str) -> None:
+            nonlocal last
+            if text != last:
+                out.print(Text(f"{text} ..."), soft_wrap=True)
+            last = text
+
+        yield say
+        return
+    with out.status(Text("starting")) as spinner:
+        yield lambda text: spinner.update(Text(text))

@@ -1,0 +1,192 @@
+"""The demo's report: the whole path of each request, for people (a terminal of any width) and for machines (JSON)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.rule import Rule
+from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from otel_cc.local.application import API, WORKER
+from otel_cc.local.demo import Journey, comment_of
+from otel_cc.local.otlp import Span
+from otel_cc.local.postgres import Statement
+
+_COMMENT = re.compile(r"(?s)/\*.*?\*/")
+_SERVICE_STYLES = {API: "cyan", WORKER: "magenta"}
+
+
+def show(console: Console, number: int, journey: Journey) -> None:
+    """Print one request's path."""
+    console.print()
+    console.print(Rule(Text(f"{number}  {journey.request.title}", style="bold"), align="left", style="dim"))
+    # Data from outside may look like markup: everything is passed as Text, nothing is parsed.
+    body = Group(
+        *_exchange(journey),
+        Text(),
+        _heading(f"trace {journey.trace_id or 'not found'}"),
+        *_trees(journey.spans),
+        Text(),
+        _heading(f"PostgreSQL logged {_count(len(journey.statements), 'statement')} with this ID"),
+        *_statements(journey.statements, console.width - 2),
+        Text(),
+        _heading(f"{_count(len(journey.lines), 'log line')} with this ID"),
+        _log(journey),
+        Text(),
+        _checks(journey),
+    )
+    console.print(_Indented(body))
+
+
+class _Indented:
+    """Two spaces in front of each line and, unlike rich's own padding, none behind it."""
+
+    def __init__(self, content: RenderableType) -> None:
+        self.content = content
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in console.render_lines(self.content, options.update_width(options.max_width - 2), pad=False):
+            while line and not line[-1].text.strip():
+                line.pop()
+            if line:
+                last = line.pop()
+                yield Segment("  ")
+                yield from line
+                yield Segment(last.text.rstrip(), last.style)
+            yield Segment.line()
+
+
+def _heading(text: str) -> Text:
+    return Text(text, style="bold")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def _exchange(journey: Journey) -> Iterator[RenderableType]:
+    request, response = journey.request, journey.response
+    yield Text.assemble((f"{request.method} {request.path}", "bold"))
+    for name, value in request.headers.items():
+        yield Text(f"{name}: {value}")
+    if request.body is not None:
+        yield Text(json.dumps(request.body), style="dim")
+    yield Text()
+    style = "green" if response.status < 400 else "yellow" if response.status < 500 else "red"
+    yield Text.assemble((str(response.status), f"bold {style}"), f" in {_duration(response.seconds)}")
+    for value in response.ids:
+        yield Text.assemble("X-Request-ID: ", (value, "bold"))
+    yield Text(response.body, style="dim")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def _trees(spans: list[Span]) -> Iterator[RenderableType]:
+    """One tree for each span whose parent is not here: the root, or what lost its parent."""
+    known = {span.span_id for span in spans}
+    children: dict[str | None, list[Span]] = {}
+    for span in spans:
+        children.setdefault(span.parent_id if span.parent_id in known else None, []).append(span)
+
+    def grow(tree: Tree, span: Span) -> None:
+        for child in children.get(span.span_id, []):
+            grow(tree.add(_label(child)), child)
+
+    for root in children.get(None, []):
+        tree = Tree(_label(root), guide_style="dim")
+        grow(tree, root)
+        yield tree
+
+
+def _label(span: Span) -> Text:
+    label = Text.assemble(
+        (span.service, _SERVICE_STYLES.get(span.service, "")), "  ", span.name, (f"  {_duration(span.duration)}", "dim")
+    )
+    if span.status == "ERROR":
+        label.append(f"  {span.attributes.get('error.type') or span.status_message or 'error'}", style="red")
+    elif span.attributes.get("error.type"):
+        # A 404 is an error for the caller, not for the server: its span has the type and no error status.
+        label.append(f"  {span.attributes['error.type']}", style="yellow")
+    elif span.attributes.get("http.response.status_code"):
+        label.append(f"  {span.attributes['http.response.status_code']}", style="dim")
+    return label
+
+
+def _statements(statements: list[Statement], width: int) -> Iterator[RenderableType]:
+    for statement in statements:
+        style = _SERVICE_STYLES.get(statement.application, "")
+        # The columns are no news; the comment is, and it is shown as it is, broken after commas only.
+        plain = " ".join(_COMMENT.sub("", statement.sql).split())
+        room = max(width - len(statement.application) - 2, 20)
+        yield Text.assemble(
+            (statement.application, style), "  ", plain if len(plain) <= room else f"{plain[: room - 3]}..."
+        )
+        for comment in _COMMENT.findall(statement.sql):
+            for line in _wrap(comment, max(width - 4, 20)):
+                yield Text(f"    {line}", style="dim")
+
+
+def _wrap(comment: str, width: int) -> list[str]:
+    lines = [""]
+    for part in re.findall(r"[^,]*,|[^,]+", comment):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+def _log(journey: Journey) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in journey.lines:
+        style = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}.get(line.level, "dim")
+        message = re.sub(r"\s+", " ", line.message).strip()
+        # The record has the whole traceback; one line says enough here.
+        if line.exception:
+            message += f" ({line.exception})"
+        table.add_row(Text(line.service, _SERVICE_STYLES.get(line.service, "")), Text(line.level, style), Text(message))
+    return table
+
+
+def _checks(journey: Journey) -> Text:
+    text = Text()
+    for check in journey.checks:
+        text.append("✓ " if check.ok else "✗ ", style="bold green" if check.ok else "bold red")
+        text.append(f"{check.name}   ")
+    for check in journey.checks:
+        if not check.ok:
+            text.append(f"\n✗ {check.name}: {check.problem}", style="red")
+    return text
+
+
+def as_json(journeys: list[Journey]) -> dict[str, Any]:
+    """The same for machines."""
+    return {
+        "ok": all(check.ok for journey in journeys for check in journey.checks),
+        "requests": [
+            {
+                "request": asdict(journey.request),
+                "response": asdict(journey.response),
+                "request_id": journey.request_id,
+                "trace_id": journey.trace_id,
+                "spans": [asdict(span) for span in journey.spans],
+                "statements": [{**asdict(s), "comment": comment_of(s.sql)} for s in journey.statements],
+                "log_lines": [{"service": line.service, **line.fields} for line in journey.lines],
+                "checks": {check.name: check.ok for check in journey.checks},
+                "problems": [check.problem for check in journey.checks if not check.ok],
+            }
+            for journey in journeys
+        ],
+    }

@@ -11,7 +11,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(STAMP) ## show one request ID on its way through HTTP, SQL, Celery and the logs (KEEP=1 stays up)
-	@$(RUN)/otel-cc demo $(if $(KEEP),--keep)
+	@$(RUN)/otel-cc demo
 
 test: $(STAMP) ## all tests, on real servers
 	@$(RUN)/python -m pytest $(ARGS)

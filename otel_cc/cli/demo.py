@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
@@ -12,6 +12,9 @@ from rich.text import Text
 from otel_cc.cli import terminal
 from otel_cc.local.optional import Missing
 from otel_cc.local.process import Interrupted, ProcessError, Processes
+
+if TYPE_CHECKING:
+    from otel_cc.local.application import Shop
 
 
 def demo(
@@ -34,7 +37,7 @@ def demo(
         if processes.interrupted:
             raise processes.interrupted
     except Interrupted as interrupted:
-        terminal.console(stderr=True).print("Stopped; nothing is left running.")
+        terminal.say("Stopped; nothing is left running.")
         raise typer.Exit(interrupted.exit_code) from None
     except Missing as error:
         terminal.fail(str(error), 2)
@@ -47,38 +50,34 @@ def _run(processes: Processes, keep: bool, as_json: bool) -> None:
     from otel_cc.local import application, story
     from otel_cc.local import demo as local_demo
 
-    out = terminal.console()
     begin = time.monotonic()
     with terminal.progress() as progress:
         shop = application.start(processes, progress=progress)
-        journeys = local_demo.run(shop, processes, progress)
-        seconds = time.monotonic() - begin
+        all_found = local_demo.run(shop, processes, progress)
+    seconds = time.monotonic() - begin
     if as_json:
-        print(json.dumps({**story.as_json(journeys), "seconds": round(seconds, 3)}, indent=2, default=repr), flush=True)
+        answer = {**story.as_json(all_found), "seconds": round(seconds, 3)}
+        print(json.dumps(answer, indent=2, default=repr), flush=True)
     else:
-        for number, journey in enumerate(journeys, 1):
+        out = terminal.console()
+        for number, found in enumerate(all_found, 1):
             processes.check()
-            story.show(out, number, journey)
-    checks = [check for journey in journeys for check in journey.checks]
-    failed = [check for check in checks if not check.ok]
-    if not as_json:
+            story.show(out, number, found)
         out.print()
-        if not failed:
-            verdict = (
-                f"{len(journeys)} requests, {len(checks)} checks: each ID is the same at every hop ({seconds:.0f} s)."
-            )
-            out.print(Text(f"✓ {verdict}", style="bold green"))
+    checks = [check for found in all_found for check in found.checks()]
+    problems = [check.problem for check in checks if not check.ok]
+    if problems:
+        terminal.say(f"{len(problems)} of {len(checks)} checks failed: {'; '.join(dict.fromkeys(problems))}.", "red")
+    elif not as_json:
+        verdict = f"{len(all_found)} requests, {len(checks)} checks: the ID is the same at every hop ({seconds:.0f} s)."
+        out.print(Text(f"✓ {verdict}", style="bold green"))
     if keep:
         _stay(processes, shop)
-    if failed:
-        problems = "; ".join(dict.fromkeys(check.problem for check in failed))
-        terminal.fail(f"{len(failed)} of {len(checks)} checks failed: {problems}.")
+    if problems:
+        raise typer.Exit(1)
 
 
-def _stay(processes: Processes, shop: object) -> None:
-    from otel_cc.local.application import Shop
-
-    assert isinstance(shop, Shop)
+def _stay(processes: Processes, shop: Shop) -> None:
     err = terminal.console(stderr=True)
     err.print()
     for name, value in (

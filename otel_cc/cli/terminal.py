@@ -26,9 +26,14 @@ def console(*, stderr: bool = False) -> Console:
     return Console(file=stream, width=width, highlight=False, soft_wrap=False)
 
 
+def say(message: str, style: str = "") -> None:
+    """Print a sentence to stderr."""
+    console(stderr=True).print(Text(message, style=style), soft_wrap=True)
+
+
 def fail(message: str, code: int = 1) -> NoReturn:
     """Print a sentence to stderr and end with an exit code."""
-    console(stderr=True).print(Text(message, style="red"), soft_wrap=True)
+    say(message, "red")
     raise typer.Exit(code)
 
 
@@ -39,13 +44,13 @@ def progress() -> Iterator[Callable[[str], None]]:
     if not out.is_terminal:
         last = ""
 
-        def say(text: str) -> None:
+        def step(text: str) -> None:
             nonlocal last
             if text != last:
                 out.print(Text(f"{text} ..."), soft_wrap=True)
             last = text
 
-        yield say
+        yield step
         return
     with out.status(Text("starting")) as spinner:
         yield lambda text: spinner.update(Text(text))

@@ -105,8 +105,10 @@ def parse_log(text: str) -> list[Statement]:
     found: list[Statement] = []
     # Where the last statement of each backend stands: its parameters follow, maybe after lines of other backends.
     last: dict[str, int] = {}
-    for entry, following in zip(entries, [*entries[1:], None], strict=True):
-        body = text[entry.end() : following.start() if following else len(text)].rstrip("\n").replace("\n\t", "\n")
+    ends = [*(entry.start() for entry in entries[1:]), len(text)]
+    # Without an entry there is one end too many.
+    for entry, end in zip(entries, ends, strict=False):
+        body = text[entry.end() : end].rstrip("\n").replace("\n\t", "\n")
         pid = entry["pid"]
         if entry["level"] == "LOG" and (match := _STATEMENT.match(body)):
             last[pid] = len(found)

@@ -16,7 +16,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from otel_cc.local.application import API, WORKER
-from otel_cc.local.demo import Journey, comment_of
+from otel_cc.local.evidence import HEADER, Evidence, comment_of
 from otel_cc.local.otlp import Span
 from otel_cc.local.postgres import Statement
 
@@ -24,24 +24,24 @@ _COMMENT = re.compile(r"(?s)/\*.*?\*/")
 _SERVICE_STYLES = {API: "cyan", WORKER: "magenta"}
 
 
-def show(console: Console, number: int, journey: Journey) -> None:
+def show(console: Console, number: int, found: Evidence) -> None:
     """Print one request's path."""
     console.print()
-    console.print(Rule(Text(f"{number}  {journey.request.title}", style="bold"), align="left", style="dim"))
+    console.print(Rule(Text(f"{number}  {found.request.title}", style="bold"), align="left", style="dim"))
     # Data from outside may look like markup: everything is passed as Text, nothing is parsed.
     body = Group(
-        *_exchange(journey),
+        *_exchange(found),
         Text(),
-        _heading(f"trace {journey.trace_id or 'not found'}"),
-        *_trees(journey.spans),
+        _heading(f"trace {found.trace_id or 'not found'}"),
+        *_trees(found.spans),
         Text(),
-        _heading(f"PostgreSQL logged {_count(len(journey.statements), 'statement')} with this ID"),
-        *_statements(journey.statements, console.width - 2),
+        _heading(f"PostgreSQL logged {_count(len(found.statements), 'statement')} with this ID"),
+        *_statements(found.statements, console.width - 2),
         Text(),
-        _heading(f"{_count(len(journey.lines), 'log line')} with this ID"),
-        _log(journey),
+        _heading(f"{_count(len(found.lines), 'log line')} with this ID"),
+        _log(found),
         Text(),
-        _checks(journey),
+        _checks(found),
     )
     console.print(_Indented(body))
 
@@ -72,8 +72,8 @@ def _count(number: int, noun: str) -> str:
     return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
-def _exchange(journey: Journey) -> Iterator[RenderableType]:
-    request, response = journey.request, journey.response
+def _exchange(found: Evidence) -> Iterator[RenderableType]:
+    request, response = found.request, found.response
     yield Text.assemble((f"{request.method} {request.path}", "bold"))
     for name, value in request.headers.items():
         yield Text(f"{name}: {value}")
@@ -83,7 +83,7 @@ def _exchange(journey: Journey) -> Iterator[RenderableType]:
     style = "green" if response.status < 400 else "yellow" if response.status < 500 else "red"
     yield Text.assemble((str(response.status), f"bold {style}"), f" in {_duration(response.seconds)}")
     for value in response.ids:
-        yield Text.assemble("X-Request-ID: ", (value, "bold"))
+        yield Text.assemble(f"{HEADER}: ", (value, "bold"))
     yield Text(response.body, style="dim")
 
 
@@ -145,12 +145,12 @@ def _wrap(comment: str, width: int) -> list[str]:
     return lines
 
 
-def _log(journey: Journey) -> RenderableType:
+def _log(found: Evidence) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for line in journey.lines:
+    for line in found.lines:
         style = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}.get(line.level, "dim")
         message = re.sub(r"\s+", " ", line.message).strip()
         # The record has the whole traceback; one line says enough here.
@@ -160,33 +160,34 @@ def _log(journey: Journey) -> RenderableType:
     return table
 
 
-def _checks(journey: Journey) -> Text:
+def _checks(found: Evidence) -> Text:
+    checks = found.checks()
     text = Text()
-    for check in journey.checks:
+    for check in checks:
         text.append("✓ " if check.ok else "✗ ", style="bold green" if check.ok else "bold red")
         text.append(f"{check.name}   ")
-    for check in journey.checks:
+    for check in checks:
         if not check.ok:
             text.append(f"\n✗ {check.name}: {check.problem}", style="red")
     return text
 
 
-def as_json(journeys: list[Journey]) -> dict[str, Any]:
+def as_json(all_found: list[Evidence]) -> dict[str, Any]:
     """The same for machines."""
+    requests = [_one_as_json(found) for found in all_found]
+    return {"ok": not any(request["problems"] for request in requests), "requests": requests}
+
+
+def _one_as_json(found: Evidence) -> dict[str, Any]:
+    checks = found.checks()
     return {
-        "ok": all(check.ok for journey in journeys for check in journey.checks),
-        "requests": [
-            {
-                "request": asdict(journey.request),
-                "response": asdict(journey.response),
-                "request_id": journey.request_id,
-                "trace_id": journey.trace_id,
-                "spans": [asdict(span) for span in journey.spans],
-                "statements": [{**asdict(s), "comment": comment_of(s.sql)} for s in journey.statements],
-                "log_lines": [{"service": line.service, **line.fields} for line in journey.lines],
-                "checks": {check.name: check.ok for check in journey.checks},
-                "problems": [check.problem for check in journey.checks if not check.ok],
-            }
-            for journey in journeys
-        ],
+        "request": asdict(found.request),
+        "response": asdict(found.response),
+        "request_id": found.request_id,
+        "trace_id": found.trace_id,
+        "spans": [asdict(span) for span in found.spans],
+        "statements": [{**asdict(statement), "comment": comment_of(statement.sql)} for statement in found.statements],
+        "log_lines": [{"service": line.service, **line.fields} for line in found.lines],
+        "checks": {check.name: check.ok for check in checks},
+        "problems": [check.problem for check in checks if not check.ok],
     }

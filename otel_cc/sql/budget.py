@@ -1,8 +1,9 @@
 """Which statements a comment pays for: the governor of ``OTEL_CC_SQL_COMMENT=auto``.
 
 A text that changes with every request defeats the prepared statements of psycopg 3 and asyncpg: the server parses and
-plans anew, which can cost many times a short query. Such a comment is sent only where its cost is within the budget,
-compared with how long the statement usually takes; on drivers that prepare nothing it is free and always sent.
+plans anew, which can cost many times a short query; sqlite3 keeps prepared statements, too. Such a comment is sent only
+where its cost is within the budget, compared with how long the statement usually takes; on a driver that prepares
+nothing it is free and always sent.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Drivers that send text as it is and cache nothing by it.
-FREE = frozenset({"psycopg2", "pysqlite", "aiosqlite", "pysqlcipher"})
+FREE = frozenset({"psycopg2"})
 
 # The weight of the newest duration in a statement's moving average.
 _WEIGHT = 0.1
@@ -29,7 +30,8 @@ class Cost:
 
 
 # Measured on PostgreSQL 15 with a primary-key select, see docs/sql-comments.md; an unknown driver is taken for the worst.
-COSTS = {"psycopg": Cost(130e-6, 0)}
+_SQLITE = Cost(50e-6, 0)
+COSTS = {"psycopg": Cost(130e-6, 0), "pysqlite": _SQLITE, "aiosqlite": _SQLITE, "pysqlcipher": _SQLITE}
 WORST = Cost(320e-6, 2)
 
 

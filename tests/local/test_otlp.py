@@ -75,7 +75,7 @@ def test_a_span_comes_back_as_it_was_sent(sink: Sink, compression: Compression) 
     assert (received_parent.kind, received_parent.status, received_parent.service) == ("SERVER", "UNSET", "sender")
     assert received_child.duration == 3.0
     assert sink.requests == 2
-    assert sink.exports[0].headers["Content-Type"] == "application/x-protobuf"
+    assert sink.exports[0].headers["content-type"] == "application/x-protobuf"
 
 
 def test_points_come_back_with_the_newest_of_each_series(sink: Sink) -> None:

@@ -98,13 +98,15 @@ def test_a_program_that_ends_before_it_is_ready_is_an_error_with_its_exit_code()
 
 
 def test_a_program_that_is_killed_before_it_is_ready_names_the_signal() -> None:
-    with Processes() as processes:
-        with pytest.raises(ProcessError, match="victim was killed by SIGKILL before it was ready"):
-            processes.start("victim", python("import os; os.kill(os.getpid(), 9)"), ready=says("up"))
+    with (
+        Processes() as processes,
+        pytest.raises(ProcessError, match="victim was killed by SIGKILL before it was ready"),
+    ):
+        processes.start("victim", python("import os; os.kill(os.getpid(), 9)"), ready=says("up"))
 
 
 def test_a_program_that_does_not_exist_is_one_sentence() -> None:
-    with Processes() as processes, pytest.raises(ProcessError, match="^ghost cannot be started: .*no-such-program"):
+    with Processes() as processes, pytest.raises(ProcessError, match=r"^ghost cannot be started: .*no-such-program"):
         processes.start("ghost", ["/no-such-program"])
 
 
@@ -233,22 +235,24 @@ def test_stderr_can_be_kept_apart() -> None:
 def test_run_returns_the_output_or_says_why_it_failed() -> None:
     with Processes() as processes:
         assert processes.run("adder", python("print(1 + 1)")) == "2\n"
-        with pytest.raises(ProcessError, match="(?s)^failing ended with exit code 1. Its log ends:.*ZeroDivisionError"):
+        with pytest.raises(
+            ProcessError, match=r"(?s)^failing ended with exit code 1. Its log ends:.*ZeroDivisionError"
+        ):
             processes.run("failing", python("1 / 0"))
-        with pytest.raises(ProcessError, match="^endless still ran after 0.2 s"):
+        with pytest.raises(ProcessError, match=r"^endless still ran after 0.2 s"):
             processes.run("endless", python("import time; time.sleep(60)"), timeout=0.2)
 
 
 def test_wait_gives_up_with_the_log() -> None:
     with Processes() as processes:
         process = processes.start("sleeper", python("import time; print('zzz'); time.sleep(60)"), ready=says("zzz"))
-        with pytest.raises(ProcessError, match="(?s)^sleeper still runs after 0.1 s.*zzz"):
+        with pytest.raises(ProcessError, match=r"(?s)^sleeper still runs after 0.1 s.*zzz"):
             process.wait(0.1)
 
 
 def test_wait_until_returns_the_value_or_says_what_did_not_happen() -> None:
     assert wait_until(lambda: 42, 1) == 42
-    with pytest.raises(TimeoutError, match="^rain did not come true within 0.05 s.$"):
+    with pytest.raises(TimeoutError, match=r"^rain did not come true within 0.05 s.$"):
         wait_until(lambda: False, 0.05, "rain")
 
 

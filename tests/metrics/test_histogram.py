@@ -36,7 +36,8 @@ def points(reader: InMemoryMetricReader) -> list[tuple[Any, ...]]:
 
 
 def both(**options: Any) -> tuple[list[InMemoryMetricReader], list[Any]]:
-    readers = [InMemoryMetricReader(**options.pop("reader", {})) for _ in range(2)]
+    reader = options.pop("reader", {})
+    readers = [InMemoryMetricReader(**reader) for _ in range(2)]
     providers = [MeterProvider(metric_readers=[reader], **options) for reader in readers]
     made = [provider.get_meter("m").create_histogram("h") for provider in providers]
     return readers, [made[0], LeanHistogram(made[1])]
@@ -51,7 +52,7 @@ CASES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_points_are_those_of_the_sdk(case: str) -> None:
-    readers, histograms = both(**CASES[case])
+    readers, histograms = both(**dict(CASES[case]))
     span = TracerProvider().get_tracer("t").start_span("s")
     context = trace.set_span_in_context(span, Context())
     choice = random.Random(7)

@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,13 @@ def main(arguments: list[str] | None = None) -> int:
     results = Results()
     try:
         with machine(prepare()) as place:
-            _measure(place, plan, results, options)
-    except ChildError as error:
-        print(error, file=sys.stderr)
-        return 2
+            complete = _measure(place, plan, results, options)
     except Interrupted as interrupted:
         return interrupted.exit_code
     _save(results, options)
     print(report.text(results))
+    if not complete:
+        return 2
     missed = any(not target.met for target in verdict.targets(results))
     return int(options.check and missed)
 
@@ -70,31 +70,36 @@ def _words(known: tuple[str, ...]) -> Any:
     return words
 
 
-def _measure(place: Machine, plan: plans.Plan, results: Results, options: argparse.Namespace) -> None:
+def _measure(place: Machine, plan: plans.Plan, results: Results, options: argparse.Namespace) -> bool:
+    """Run the suites; False when a measured process failed in one of them."""
     weights = {name: weight for name, weight in plans.WEIGHTS.items() if name in options.only}
-    suites = {**weights}
     workloads: list[str] = [name for name in ("json", "sqlite") if name in weights]
     workloads += plans.DRIVERS if "drivers" in weights else []
-    # The endpoints share their processes, and so their time.
-    requests = sum(suites.pop(name, 0) for name in ("json", "sqlite", "drivers"))
-    clock = Clock(options.seconds or plan.seconds, {"requests": requests, **suites} if workloads else suites)
     variants = [variant for variant in VARIANTS if variant.name in options.variants]
     # The pair has nothing for Celery.
     messaging = [variant for variant in variants if variant.name != "pair"]
-
-    def slice_of(suite: str) -> float:
-        seconds = clock.slice(suite)
-        print(f"{suite}: {seconds:.0f} s", file=sys.stderr, flush=True)
-        return seconds
-
+    suites: dict[str, Callable[[float], None]] = {}
     if workloads:
-        endpoints.run(place, plan, results, workloads, variants, slice_of("requests"))
-    if "celery" in suites:
-        celery.run(place, plan, results, messaging, slice_of("celery"))
-    if "comments" in suites and "ours" in options.variants:
-        comments.run(place, plan, results, plans.DRIVERS, slice_of("comments"))
-    if "start-up" in suites:
-        startup.run(place, plan, results, variants, slice_of("start-up"))
+        # The endpoints share their processes, and so their time.
+        weights["requests"] = sum(weights.pop(name, 0) for name in ("json", "sqlite", "drivers"))
+        suites["requests"] = lambda seconds: endpoints.run(place, plan, results, workloads, variants, seconds)
+    if "celery" in weights:
+        suites["celery"] = lambda seconds: celery.run(place, plan, results, messaging, seconds)
+    if "comments" in weights and "ours" in options.variants:
+        suites["comments"] = lambda seconds: comments.run(place, plan, results, plans.DRIVERS, seconds)
+    if "start-up" in weights:
+        suites["start-up"] = lambda seconds: startup.run(place, plan, results, variants, seconds)
+    clock = Clock(options.seconds or plan.seconds, {name: weights[name] for name in suites})
+    complete = True
+    for name, run in suites.items():
+        seconds = clock.slice(name)
+        print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+        try:
+            run(seconds)
+        except ChildError as error:
+            complete = False
+            print(f"{name} is incomplete: {error}", file=sys.stderr)
+    return complete
 
 
 def _save(results: Results, options: argparse.Namespace) -> None:

@@ -11,7 +11,7 @@ DRIVERS = ("psycopg2", "psycopg", "psycopg async", "asyncpg")
 ENDPOINTS = ("json", "sqlite", *DRIVERS)
 
 # Operations per round. With 7 spans per request no queue of 2,048 overflows before the flush at the end of a round.
-COUNTS = {"json": 200, "sqlite": 100, **dict.fromkeys(DRIVERS, 50), "celery": 100, "comments": 20}
+COUNTS = {"json": 200, "sqlite": 100, **dict.fromkeys(DRIVERS, 40), "celery": 100, "comments": 20}
 
 # Share of the time of what can be measured by itself.
 WEIGHTS = {"json": 5, "sqlite": 5, "drivers": 10, "celery": 7, "comments": 8, "start-up": 8}
@@ -44,4 +44,4 @@ class Plan:
 
 
 FULL = Plan(900, 4, 3, 5, 100, (NOOP, OTLP), (NOOP, OTLP), (NOOP, OTLP))
-QUICK = Plan(140, 1, 1, 4, 50, (NOOP, OTLP), (OTLP,), (OTLP,))
+QUICK = Plan(135, 1, 1, 2, 50, (NOOP, OTLP), (OTLP,), (OTLP,))

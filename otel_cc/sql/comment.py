@@ -18,6 +18,7 @@ PostgreSQL 18 and later drops a leading comment, so its text never shows the ID 
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections.abc import Mapping
 from functools import lru_cache
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -30,89 +31,91 @@ _PARTIAL = re.compile(r"%[0-9A-F]?\Z")
 _ESCAPE = "%XX"
 
 
-def quote(value: object, limit: int = LIMIT) -> str:
-    """A key or value as it may stand in the comment: percent-encoded, at most ``limit`` characters. Never raises.
+def quote(value: object) -> str:
+    """A key or value as it may stand in the comment: percent-encoded, at most :data:`LIMIT` characters. Never raises.
+
+    What is cut off begins neither in the middle of a ``%XX`` nor of a character of the value.
 
     :param value: anything; what is neither text nor bytes becomes ``str(value)``, never ``repr(value)``
-    :param limit: characters after the encoding; the cut splits neither a ``%XX`` nor a character of the value
     """
-    if type(value) is str and limit >= LIMIT and _PLAIN(value):
-        return value
-    # One character gives at least one encoded character, so what is beyond the limit here can never be needed.
-    encoded = quote_from_bytes(_encode(value, limit), safe="/~")
-    return encoded if len(encoded) <= limit else _cut(encoded, limit)
+    if type(value) is str and len(value) <= LIMIT:
+        return value if _PLAIN(value) else _percent_encoded(value)
+    return _percent_encoded.__wrapped__(value)
 
 
-def _encode(value: object, limit: int) -> bytes:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        value = bytes(value[:limit]).decode("utf-8", "replace")
-    elif not isinstance(value, str):
-        try:
+# Routes, tasks and frameworks are always the same.
+@lru_cache(maxsize=512)
+def _percent_encoded(value: object) -> str:
+    encoded = quote_from_bytes(_utf8(value), safe="/~")
+    return encoded if len(encoded) <= LIMIT else _cut(encoded)
+
+
+def _utf8(value: object) -> bytes:
+    """The first characters of a value; one gives at least one encoded character, so no more than these can be needed."""
+    try:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            value = memoryview(value).tobytes()[:LIMIT].decode("utf-8", "replace")
+        elif not isinstance(value, str):
             value = str(value)
-        except Exception:
-            # An object that cannot say what it is has nothing to say in a comment either.
-            return b""
-    # str's own methods, whatever a subclass has made of them. A lone surrogate becomes "?".
-    return str.encode(str.__getitem__(value, slice(limit)), "utf-8", "replace")
+        # str's own methods, whatever a subclass has made of them. A lone surrogate becomes "?".
+        return str.encode(str.__getitem__(value, slice(LIMIT)), "utf-8", "replace")
+    except Exception:
+        # An object that cannot say what it is has nothing to say in a comment either.
+        return b""
 
 
-def _cut(encoded: str, limit: int) -> str:
-    encoded = _PARTIAL.sub("", encoded[:limit])
-    for _ in range(4):
+def _cut(encoded: str) -> str:
+    encoded = _PARTIAL.sub("", encoded[:LIMIT])
+    while True:
         try:
             unquote_to_bytes(encoded).decode()
         except UnicodeDecodeError:
             encoded = encoded[: -len(_ESCAPE)]
         else:
-            break
-    return encoded
+            return encoded
 
 
-def comment(tags: Mapping[str, object]) -> str:
+def comment(tags: Mapping[str, object], parent: str = "", doubled: bool = False) -> str:
     """The comment, or "" when there is nothing to say.
 
     :param tags: keys and values; None leaves its key out
+    :param parent: the result of :func:`traceparent`, or ""; it is apart from ``tags`` because only it is new with each
+        statement, so that the text of a request's other pairs is made once
+    :param doubled: whether to write ``%%`` for ``%``, for a driver that takes ``%`` for the begin of a parameter in this
+        execution (paramstyles format and pyformat with parameters); the others would send the doubled one as it is
     """
-    pairs = [
-        _pair(key, value) if type(value) is str and len(value) <= LIMIT else f"{quote(key)}='{_quoted(value)}'"
-        for key, value in sorted(tags.items())
-        if value is not None
-    ]
-    return f"/*{','.join(pairs)}*/" if pairs else ""
+    items = tuple(tags.items())
+    for _, value in items:
+        # Equal keys of the cache must mean equal texts, and only short ones are worth keeping.
+        if type(value) is not str or len(value) > LIMIT:
+            before, after, whole = _around.__wrapped__(items, doubled)
+            break
+    else:
+        before, after, whole = _around(items, doubled)
+    return f"{before}{parent}{after}" if parent else whole
 
 
 @lru_cache(maxsize=1024)
-def _pair(key: str, value: str) -> str:
-    # Drivers, routes and frameworks are always the same, and a request ID stays for the whole request.
-    return f"{quote(key)}='{quote(value)}'"
+def _around(items: tuple[tuple[str, object], ...], doubled: bool) -> tuple[str, str, str]:
+    """What stands before and after the trace context, and the whole comment without one."""
+    pairs = sorted((quote(key), quote(value)) for key, value in items if value is not None)
+    place = bisect([key for key, _ in pairs], _TRACEPARENT)
+    texts = [f"{key}='{value}'" for key, value in pairs]
+    if doubled:
+        texts = [text.replace("%", "%%") for text in texts]
+    before = "".join(f"{text}," for text in texts[:place])
+    after = "".join(f",{text}" for text in texts[place:])
+    return f"/*{before}", f"{after}*/", f"/*{','.join(texts)}*/" if texts else ""
 
 
-class Traceparent(str):
-    """A trace context that :func:`traceparent` built from numbers: there is nothing in it to quote."""
+_TRACEPARENT = "traceparent"
 
 
-def _quoted(value: object) -> str:
-    return value if type(value) is Traceparent else quote(value)
-
-
-def traceparent(trace_id: int, span_id: int, flags: int) -> Traceparent:
-    """The W3C trace context of a span, built from numbers so that nothing else can be in it.
+def traceparent(trace_id: int, span_id: int, flags: int) -> str:
+    """The pair of a span's W3C trace context, built from numbers so that nothing else can be in it.
 
     :param trace_id: 128 bits
     :param span_id: 64 bits
     :param flags: 8 bits
     """
-    return Traceparent(f"00-{trace_id:032x}-{span_id:016x}-{flags:02x}")
-
-
-def attach(text: str, statement: str, interpolated: bool) -> str:
-    """A statement with its comment in front.
-
-    :param text: the result of :func:`comment`
-    :param statement: the SQL
-    :param interpolated: whether the driver reads ``%`` as the begin of a parameter in this execution (paramstyles format
-        and pyformat with parameters); others would send a doubled ``%`` to the server as it is
-    """
-    if interpolated and "%" in text:
-        text = text.replace("%", "%%")
-    return f"{text} {statement}" if text else statement
+    return f"{_TRACEPARENT}='00-{trace_id:032x}-{span_id:016x}-{flags:02x}'"

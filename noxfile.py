@@ -26,7 +26,17 @@ CORNERS = {f"oldest-{next(iter(PYTHONS))}", f"newest-{next(reversed(PYTHONS))}"}
 ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-cc" / "matrix"
 
 # What depends on the versions of the libraries; the rest is tested once, by `make test`.
-FOLDERS = ("tests/tracing", "tests/metrics", "tests/http", "tests/sql", "tests/celery")
+TESTS = (
+    "tests/tracing",
+    "tests/metrics",
+    "tests/http",
+    "tests/sql",
+    "tests/celery",
+    "tests/launcher",
+    "tests/test_launcher.py",
+    "tests/test_lifecycle.py",
+    "tests/test_logs.py",
+)
 
 
 def register(lock: str, version: str, python: Path) -> None:
@@ -37,7 +47,7 @@ def register(lock: str, version: str, python: Path) -> None:
     def tests(session: nox.Session) -> None:
         environment = ENVIRONMENTS / name
         session.run(str(python), "tools/venv.py", str(environment), f"constraints/{lock}.lock", external=True)
-        what = session.posargs or [folder for folder in FOLDERS if (ROOT / folder).exists()]
+        what = session.posargs or [name for name in TESTS if (ROOT / name).exists()]
         session.run(str(environment / "bin" / "python"), "-m", "pytest", *what, external=True)
 
     tests.__doc__ = f"Python {version} with the {lock} libraries."

@@ -164,7 +164,7 @@ def _hook_structlog(module: Any) -> None:
     cls._process_event = _process_event
 
 
-class _LastResort(logging.StreamHandler[Any]):
+class _LastResort(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable before Python 3.11
     """Shows our own lines where the application has configured no logging: Python's last resort shows warnings only."""
 
     def __init__(self) -> None:

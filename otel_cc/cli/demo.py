@@ -71,6 +71,8 @@ def _run(processes: Processes, keep: bool, as_json: bool) -> None:
     problems = [check.problem for check in checks if not check.ok]
     if problems:
         terminal.say(f"{len(problems)} of {len(checks)} checks failed: {'; '.join(dict.fromkeys(problems))}.", "red")
+        for line in local_demo.complaints(shop):
+            terminal.say(f"{line.service} says: {line.message} {line.exception}".rstrip())
     elif not as_json:
         verdict = f"{len(all_found)} requests, {len(checks)} checks: the ID is the same at every hop ({seconds:.0f} s)."
         out.print(Text(f"✓ {verdict}", style="bold green"))

@@ -26,13 +26,15 @@ def install() -> None:
     """Hook FastAPI as soon as it is imported; a process that never does pays nothing."""
     if settings.get().response_header:
         wrapt.register_post_import_hook(cors.hook, "starlette.middleware.cors")
-    wrapt.register_post_import_hook(_hook_mount, "starlette.routing")
+    wrapt.register_post_import_hook(_hook_routes, "starlette.routing")
     wrapt.register_post_import_hook(_hook_fastapi, "fastapi.applications")
     gunicorn.install()
 
 
-def _hook_mount(module: Any) -> None:
+def _hook_routes(module: Any) -> None:
     module.Mount.handle = route.mount_entered(module.Mount.handle)
+    for cls in (module.Route, module.WebSocketRoute):
+        cls.handle = route.route_entered(cls.handle)
 
 
 def _hook_fastapi(module: Any) -> None:

@@ -80,6 +80,7 @@ async def internal_server_error(request: Any, error: Exception) -> Any:
     """
     from starlette.responses import Response
 
+    note(request.scope, error)
     correlation = context.current()
     body = _INTERNAL_ERROR
     if correlation is not None:

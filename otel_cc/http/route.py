@@ -50,10 +50,20 @@ def route_selected(original: Callable[..., Any]) -> Callable[..., Any]:
 def mount_entered(original: Callable[..., Any]) -> Callable[..., Any]:
     """A stand-in for ``starlette.routing.Mount.handle`` that notes the mount's template in the scope."""
 
-    async def handle(self: Any, scope: Scope, receive: Any, send: Any) -> None:
+    def handle(self: Any, scope: Scope, receive: Any, send: Any) -> Any:
         scope[_MOUNTS] = scope.get(_MOUNTS, "") + scope.pop(_NEXT_MOUNT, self.path)
         scope.pop("route", None)
         scope.pop(_ROUTE, None)
-        await original(self, scope, receive, send)
+        return original(self, scope, receive, send)
+
+    return handle
+
+
+def route_entered(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A stand-in for ``starlette.routing.Route.handle``: older routers of Starlette do not name the route."""
+
+    def handle(self: Any, scope: Scope, receive: Any, send: Any) -> Any:
+        scope.setdefault("route", self)
+        return original(self, scope, receive, send)
 
     return handle

@@ -149,6 +149,8 @@ class ServerSpan:
         spans, self_started = self._spans, self._started
         if self_started < 0:
             return
+        if left is not None:
+            left = self.request.error = _the_one(left)
         self._started = -1.0
         try:
             self._finish(spans, (self._ended_at or perf_counter()) - self_started, left)
@@ -242,6 +244,16 @@ def _excluded_urls() -> re.Pattern[str] | None:
             "excluded urls", "%s is not a list of regular expressions (%s): no URL is excluded.", variable, error
         )
         return None
+
+
+def _the_one(error: BaseException) -> BaseException:
+    """The exception in a group of one, which is how a task group raises what its only task raised."""
+    for _ in range(8):
+        members = getattr(error, "exceptions", ())
+        if len(members) != 1:
+            break
+        error = members[0]
+    return error
 
 
 def _class_name(error: BaseException) -> str:

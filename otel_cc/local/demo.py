@@ -6,7 +6,7 @@ import http.client
 import json
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from otel_cc.local.application import API, WORKER, Shop
 from otel_cc.local.evidence import (
@@ -106,16 +106,26 @@ def _collect(shop: Shop, processes: Processes, request: Request, response: Respo
     )
 
 
+def complaints(shop: Shop) -> list[LogLine]:
+    """What otel-cc itself warned of in the two processes: where to look first when a check fails."""
+    return [
+        line
+        for line in _json_lines(shop)
+        if line.fields.get("logger") == "otel_cc" and line.level not in ("INFO", "DEBUG")
+    ]
+
+
 def _lines(shop: Shop, request_id: str) -> list[LogLine]:
-    found = []
+    return [line for line in _json_lines(shop, request_id) if line.fields.get("request_id") == request_id]
+
+
+def _json_lines(shop: Shop, containing: str = "") -> Iterator[LogLine]:
     for service, process in ((API, shop.api), (WORKER, shop.worker)):
         for text in process.output().splitlines():
             # Cheap first: most lines belong to other requests.
-            if request_id in text and text.startswith("{"):
+            if containing in text and text.startswith("{"):
                 try:
-                    fields = json.loads(text)
+                    yield LogLine(service, json.loads(text))
                 except ValueError:
+                    # A line that is being written.
                     continue
-                if fields.get("request_id") == request_id:
-                    found.append(LogLine(service, fields))
-    return found

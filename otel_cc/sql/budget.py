@@ -13,8 +13,10 @@ from dataclasses import dataclass
 # Drivers that send text as it is and cache nothing by it.
 FREE = frozenset({"psycopg2"})
 
-# The weight of the newest duration in a statement's moving average.
-_WEIGHT = 0.1
+# The weight of the newest duration in a statement's moving average. The average falls faster than it rises: the first
+# time, a statement that had to wait and a busy machine all look slow, and a comment that does not pay must not stay.
+_WEIGHT_UP = 0.1
+_WEIGHT_DOWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,15 +38,17 @@ WORST = Cost(320e-6, 2)
 
 
 class Usual:
-    """How long one statement usually takes.
+    """How long one statement usually takes without a comment.
 
     :ivar seconds: the moving average of its durations; None before the first
+    :ivar paid: how often a comment would have been within the budget
     """
 
-    __slots__ = ("seconds",)
+    __slots__ = ("paid", "seconds")
 
     def __init__(self) -> None:
         self.seconds: float | None = None
+        self.paid = 0
 
 
 class Budget:
@@ -61,16 +65,31 @@ class Budget:
         self._fastest = float("inf")
 
     def pays(self, usual: Usual) -> bool:
-        """Whether the statement takes long enough; one that was never seen does not, as far as is known."""
-        seconds = usual.seconds
-        if seconds is None:
-            return False
-        # The fastest statement seen stands for a round trip.
-        return seconds * self._share >= self._cost.seconds + self._cost.round_trips * self._fastest
+        """Whether a comment is free or the statement takes long enough; one that was never seen does not, for all we know.
 
-    def took(self, usual: Usual, seconds: float) -> None:
-        """Learn from one execution."""
+        To plan a large statement anew can cost far more than assumed here, and then it takes long only because of its
+        comment. So it goes without one at the second, fourth, eighth ... time, which shows what it takes by itself.
+        """
+        if self.free:
+            return True
+        seconds = usual.seconds
+        # The fastest statement seen stands for a round trip.
+        if seconds is None or seconds * self._share < self._cost.seconds + self._cost.round_trips * self._fastest:
+            return False
+        usual.paid += 1
+        return usual.paid == 1 or usual.paid & (usual.paid - 1) != 0
+
+    def took(self, usual: Usual, seconds: float, commented: bool) -> None:
+        """Learn from one execution.
+
+        :param commented: whether it had a comment, which may be what took the time
+        """
         if seconds < self._fastest:
             self._fastest = seconds
         before = usual.seconds
-        usual.seconds = seconds if before is None else before + _WEIGHT * (seconds - before)
+        if before is None:
+            usual.seconds = seconds
+        elif seconds < before:
+            usual.seconds = before + _WEIGHT_DOWN * (seconds - before)
+        elif not commented:
+            usual.seconds = before + _WEIGHT_UP * (seconds - before)

@@ -26,6 +26,9 @@ from otel_cc.tracing.tracer import get_tracer
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/#db-system-name
 _SYSTEMS = {"oracle": "oracle.db", "mssql": "microsoft.sql_server"}
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
+# Drivers that open a server-side cursor by DECLARE.
+_DECLARING = ("psycopg", "psycopg2")
+_UNKNOWN_VERSION = (0,)
 
 
 class ClientSpans:
@@ -60,12 +63,17 @@ def hook(module: Any) -> None:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         try:
-            _Dialect(self.dialect, self.url).install()
+            # Somebody may make a second engine with the dialect of a first one.
+            if not hasattr(self.dialect, _HOOKED):
+                _Dialect(self.dialect, self.url).install()
         except Exception:
             guard.failed("the SQL engine")
 
     __init__.__wrapped__ = original  # type: ignore[attr-defined]  # what inspect.signature follows
     module.Engine.__init__ = __init__
+
+
+_HOOKED = "_otel_cc"
 
 
 class _Dialect:
@@ -78,7 +86,7 @@ class _Dialect:
     def __init__(self, dialect: Any, url: Any) -> None:
         self._dialect = dialect
         self._driver = str(dialect.driver)
-        self._budget = Budget(self._driver, settings.get().sql_comment_budget)
+        self.budget = Budget(self._driver, settings.get().sql_comment_budget)
         system = str(dialect.name)
         base: dict[str, Any] = {"db.system.name": _SYSTEMS.get(system, system)}
         if url.database:
@@ -90,18 +98,20 @@ class _Dialect:
                 base["server.port"] = port
         self._base = base
         target = str(url.database or url.host or system)
-        self._statements = Statements(base, lambda operation: f"{operation} {target}")
+        self._statements = Statements(base, target)
+        self._batches = Statements(base, target, "BATCH ")
         self._interpolates = dialect.paramstyle in ("format", "pyformat")
         # What SQLAlchemy itself asks a new server is not the application's, and is asked inside of some request.
         self._initializing = False
-        self._metric_attributes = lru_cache(maxsize=256)(self._make_metric_attributes)
+        self.metric_attributes = lru_cache(maxsize=256)(self._make_metric_attributes)
 
     def install(self) -> None:
         dialect = self._dialect
-        dialect.do_execute = self._wrap(dialect.do_execute, self._interpolates)
+        dialect.do_execute = self._wrap(dialect.do_execute)
         dialect.do_execute_no_params = self._wrap_no_params(dialect.do_execute_no_params)
         dialect.do_executemany = self._wrap_many(dialect.do_executemany)
         dialect.initialize = self._wrap_initialize(dialect.initialize)
+        setattr(dialect, _HOOKED, self)
 
     def _wrap_initialize(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def initialize(connection: Any) -> Any:
@@ -113,38 +123,38 @@ class _Dialect:
 
         return initialize
 
-    def _wrap(self, original: Callable[..., Any], interpolated: bool) -> Callable[..., Any]:
-        begin, run = self._begin, self._run
+    def _wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        begin, interpolates = self._begin, self._interpolates
 
         def do_execute(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
-            execution = begin(statement, interpolated)
+            execution = begin(statement, context, interpolates and parameters is not None)
             if execution is None:
                 return original(cursor, statement, parameters, context)
-            return run(execution, original, cursor, execution.text, parameters, context)
+            return execution.run(original, cursor, execution.text, parameters, context)
 
         return do_execute
 
     def _wrap_no_params(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def do_execute_no_params(cursor: Any, statement: str, context: Any = None) -> Any:
             # No parameters are given to the driver at all, so none looks for a "%".
-            execution = self._begin(statement, False)
+            execution = self._begin(statement, context, False)
             if execution is None:
                 return original(cursor, statement, context)
-            return self._run(execution, original, cursor, execution.text, context)
+            return execution.run(original, cursor, execution.text, context)
 
         return do_execute_no_params
 
     def _wrap_many(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def do_executemany(cursor: Any, statement: str, parameters: Any, context: Any = None) -> Any:
             # The body of an executemany is rewritten by drivers (psycopg2's execute_values), so it gets no comment.
-            execution = self._begin(statement, False, many=parameters)
+            execution = self._begin(statement, context, False, many=parameters)
             if execution is None:
                 return original(cursor, statement, parameters, context)
-            return self._run(execution, original, cursor, statement, parameters, context)
+            return execution.run(original, cursor, statement, parameters, context)
 
         return do_executemany
 
-    def _begin(self, text: str, interpolated: bool, many: Any = None) -> _Execution | None:
+    def _begin(self, text: str, execution_context: Any, interpolated: bool, many: Any = None) -> _Execution | None:
         """Prepare an execution; None when there is nothing to do for it."""
         spans, comments = switches.spans, switches.comments
         if (spans is None and comments == "off") or self._initializing:
@@ -153,49 +163,56 @@ class _Dialect:
             current = otel_context.get_current()
             if current.get(_SUPPRESS_INSTRUMENTATION_KEY) or current.get("suppress_instrumentation"):
                 return None
-            statement = self._statements.of(text)
+            correlation = None if comments == "off" or many is not None else context.current(current)
+            if spans is None and correlation is None:
+                return None
+            batch = many is not None and len(many) > 1
+            statement = (self._batches if batch else self._statements).of(text)
             execution = _Execution(self, statement, text, current)
             if spans is not None:
                 attributes: dict[str, Any] = statement.attributes
-                name = statement.name
-                if many is not None:
+                if batch:
                     attributes = {**attributes, "db.operation.batch.size": len(many)}
-                    name = f"BATCH {name}"
-                execution.span = spans.tracer.start_span(name, current, SpanKind.CLIENT, attributes)
-            if comments != "off" and many is None and statement.commentable:
-                correlation = context.current(current)
-                if correlation is not None and (
-                    comments == "always" or self._budget.free or self._budget.pays(statement.usual)
-                ):
-                    execution.text = self._commented(text, correlation, execution.span, current, interpolated)
-            return execution
+                execution.span = spans.tracer.start_span(statement.name, current, SpanKind.CLIENT, attributes)
         except Exception:
             guard.failed("the SQL statement")
             return None
-
-    def _commented(
-        self, text: str, correlation: context.Correlation, span: trace.Span | None, current: Context, interpolated: bool
-    ) -> str:
-        tags: dict[str, object] = dict(correlation.tags())
-        tags["db_driver"] = self._driver
-        tags["request_id"] = correlation.request_id
-        linked = (span or trace.get_current_span(current)).get_span_context()
-        # An unsampled trace is not in the trace store, so there is nothing to link to.
-        if linked.is_valid and linked.trace_flags & 1:
-            tags["traceparent"] = comment.traceparent(linked.trace_id, linked.span_id, linked.trace_flags)
-            if linked.trace_state:
-                tags["tracestate"] = linked.trace_state.to_header()
-        return comment.attach(comment.comment(tags), text, interpolated)
-
-    def _run(self, execution: _Execution, original: Callable[..., Any], *args: Any) -> Any:
-        started = perf_counter()
         try:
-            result = original(*args)
-        except BaseException as error:
-            execution.failed(perf_counter() - started, error)
-            raise
-        execution.done(perf_counter() - started)
-        return result
+            if (
+                correlation is not None
+                and statement.commentable
+                and (comments == "always" or self.budget.pays(statement.usual))
+                and not self._declares(execution_context)
+            ):
+                execution.add_comment(self._comment(correlation, execution, execution_context, interpolated))
+        except Exception:
+            guard.failed("the SQL comment")
+        return execution
+
+    def _declares(self, execution_context: Any) -> bool:
+        """Whether the statement becomes a part of a DECLARE CURSOR, which PostgreSQL tells apart by its text before 16."""
+        return (
+            getattr(execution_context, "_is_server_side", False)
+            and self._driver in _DECLARING
+            and (self._dialect.server_version_info or _UNKNOWN_VERSION) < (16,)
+        )
+
+    def _comment(
+        self, correlation: context.Correlation, execution: _Execution, execution_context: Any, interpolated: bool
+    ) -> str:
+        tags = {**correlation.tags(), "db_driver": self._driver, "request_id": correlation.request_id}
+        span = execution.span
+        if span is None:
+            # Contrib's span of this statement, which is not the current one; else what runs around the statement.
+            span = getattr(execution_context, "_otel_span", None) or trace.get_current_span(execution.current)
+        linked = span.get_span_context()
+        # An unsampled trace is not in the trace store, so there is nothing to link to.
+        if not (linked.is_valid and linked.trace_flags & 1):
+            return comment.comment(tags, doubled=interpolated)
+        if linked.trace_state:
+            tags["tracestate"] = linked.trace_state.to_header()
+        parent = comment.traceparent(linked.trace_id, linked.span_id, linked.trace_flags)
+        return comment.comment(tags, parent, interpolated)
 
     def _make_metric_attributes(self, operation: str, error_type: str | None) -> dict[str, Any]:
         attributes = {**self._base, "db.operation.name": operation}
@@ -205,28 +222,49 @@ class _Dialect:
 
 
 class _Execution:
-    """One execution of a statement."""
+    """One execution of a statement.
 
-    __slots__ = ("_current", "_dialect", "_statement", "span", "text")
+    :ivar text: what the driver gets
+    :ivar span: its CLIENT span, or None
+    :ivar current: the context it is executed in
+    """
+
+    __slots__ = ("_commented", "_dialect", "_statement", "current", "span", "text")
 
     def __init__(self, dialect: _Dialect, statement: Statement, text: str, current: Context) -> None:
         self._dialect = dialect
         self._statement = statement
-        self._current = current
+        self._commented = False
+        self.current = current
         self.span: trace.Span | None = None
         self.text = text
 
-    def done(self, seconds: float) -> None:
+    def add_comment(self, text: str) -> None:
+        self.text = f"{text} {self.text}"
+        self._commented = True
+
+    def run(self, original: Callable[..., Any], *args: Any) -> Any:
+        started = perf_counter()
         try:
-            statement = self._statement
-            self._dialect._budget.took(statement.usual, seconds)
+            result = original(*args)
+        except BaseException as error:
+            self._failed(perf_counter() - started, error)
+            raise
+        self._done(perf_counter() - started)
+        return result
+
+    def _done(self, seconds: float) -> None:
+        try:
+            budget = self._dialect.budget
+            if not budget.free:
+                budget.took(self._statement.usual, seconds, self._commented)
             if self.span is not None:
-                self._record(seconds, None)
+                self._record(self.span, seconds, None)
                 self.span.end()
         except Exception:
             guard.failed("the end of a SQL statement")
 
-    def failed(self, seconds: float, error: BaseException) -> None:
+    def _failed(self, seconds: float, error: BaseException) -> None:
         try:
             span = self.span
             if span is None:
@@ -236,7 +274,7 @@ class _Execution:
             error_type = (
                 kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
             )
-            self._record(seconds, error_type)
+            self._record(span, seconds, error_type)
             if span.is_recording():
                 attributes = {"error.type": error_type}
                 state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
@@ -249,11 +287,12 @@ class _Execution:
         except Exception:
             guard.failed("the end of a SQL statement")
 
-    def _record(self, seconds: float, error_type: str | None) -> None:
+    def _record(self, span: trace.Span, seconds: float, error_type: str | None) -> None:
         spans = switches.spans
-        if spans is not None and self.span is not None:
-            attributes = self._dialect._metric_attributes(self._statement.operation, error_type)
-            spans.duration.record(seconds, attributes, trace.set_span_in_context(self.span, self._current))
+        if spans is not None:
+            attributes = self._dialect.metric_attributes(self._statement.operation, error_type)
+            # The statement's span is never current, but it is the one to which the exemplar leads.
+            spans.duration.record(seconds, attributes, trace.set_span_in_context(span, self.current))
 
 
 def _drivers_own(error: BaseException) -> BaseException:

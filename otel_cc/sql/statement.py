@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from otel_cc.sql.budget import Usual
 
-# The first word, after any whitespace, parentheses and comments.
-_FIRST_WORD = re.compile(r"(?:\s|\(|/\*.*?\*/|--[^\n]*(?:\n|\Z))*([A-Za-z]+)", re.DOTALL)
+# The first word, after any whitespace, parentheses and comments. No alternative can match one text in two ways: a
+# pattern that could would take years for a text that begins with fifty comments.
+_FIRST_WORD = re.compile(r"(?:\s|\(|/\*(?:[^*]|\*(?!/))*\*/|--[^\n]*(?:\n|\Z))*([A-Za-z]+)")
 
 # Everything else is a utility statement. Before PostgreSQL 16 each text of one is an entry of its own in
 # pg_stat_statements, so a comment with an ID would fill it up.
@@ -22,7 +22,9 @@ _KNOWN_WORDS = _COMMENTABLE | {
     "TRUNCATE", "UNLISTEN", "VACUUM",
 }  # fmt: skip
 
-_LIMIT = 2048
+# A bulk insert of SQLAlchemy has a text of hundreds of kilobytes, which would fill the table and the queue of spans.
+TEXT_LIMIT = 8192
+_STATEMENTS_LIMIT = 2048
 
 
 class Statement:
@@ -32,38 +34,46 @@ class Statement:
     :ivar commentable: whether a comment may be put in front
     :ivar usual: how long it usually takes
     :ivar attributes: those of its span
+    :ivar name: of its span
     """
 
     __slots__ = ("attributes", "commentable", "name", "operation", "usual")
 
-    def __init__(self, text: str, base: dict[str, Any], name: Callable[[str], str]) -> None:
+    def __init__(self, text: str, base: dict[str, Any], target: str, prefix: str) -> None:
         found = _FIRST_WORD.match(text)
         word = found.group(1).upper() if found else ""
-        self.operation = word if word in _KNOWN_WORDS else "OTHER"
+        self.operation = prefix + (word if word in _KNOWN_WORDS else "OTHER")
         # pg_hint_plan reads only the first block comment, so nothing may come before a hint.
         self.commentable = word in _COMMENTABLE and "/*+" not in text
         self.usual = Usual()
-        self.name = name(self.operation)
-        self.attributes = {**base, "db.query.text": text, "db.operation.name": self.operation}
+        self.name = f"{self.operation} {target}"
+        self.attributes = {**base, "db.operation.name": self.operation}
+        if text:
+            self.attributes["db.query.text"] = text if len(text) <= TEXT_LIMIT else f"{text[: TEXT_LIMIT - 1]}…"
 
 
 class Statements:
     """The statements of one engine; a bounded table, for texts that are generated anew each time.
 
     :param base: attributes of every span of the engine
-    :param name: from the operation to the span name
+    :param target: what the statements run on, for the span names
+    :param prefix: of the operations: "BATCH " for those that are executed with many sets of parameters at once
     """
 
-    def __init__(self, base: dict[str, Any], name: Callable[[str], str]) -> None:
+    def __init__(self, base: dict[str, Any], target: str, prefix: str = "") -> None:
         self._base = base
-        self._name = name
-        self._known: dict[str, Statement] = {}
+        self._target = target
+        self._prefix = prefix
+        self._known: dict[str | int, Statement] = {}
 
     def of(self, text: str) -> Statement:
-        """The statement with this text."""
-        known = self._known.get(text)
+        """The statement with this text; a driver's own object instead of a text is taken for an unknown one."""
+        if not isinstance(text, str):
+            text = ""
+        key = text if len(text) <= TEXT_LIMIT else hash(text)
+        known = self._known.get(key)
         if known is None:
-            if len(self._known) >= _LIMIT:
+            if len(self._known) >= _STATEMENTS_LIMIT:
                 self._known.clear()
-            known = self._known[text] = Statement(text, self._base, self._name)
+            known = self._known[key] = Statement(text, self._base, self._target, self._prefix)
         return known

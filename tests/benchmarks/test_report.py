@@ -52,6 +52,17 @@ def test_a_target_is_judged_by_the_digits_that_are_shown() -> None:
     assert [target(value, least=True).met for value in (1.04, 1.0451, 1.05)] == [False, True, True]
 
 
+def test_a_variant_that_loses_spans_meets_no_target() -> None:
+    results = Results()
+    for variant, export, cpu, spans in (("bare", "", 100, 0), ("stock", "otlp", 500, 7), ("ours", "otlp", 120, 1)):
+        results.add("sqlite", variant, export, {"cpu_us": cpu, "spans": spans})
+
+    (found,) = verdict.targets(results)
+
+    assert not found.met
+    assert found.line().endswith("wanted <= 0.35, but only 1.0 of 4 spans arrived")
+
+
 def test_a_target_that_is_met_today_names_the_later_one() -> None:
     found = verdict.Target("start-up CPU", Summary(0.8, 0.7, 0.9, 9), 1.0, 0.5)
 

@@ -34,12 +34,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     plan = plans.QUICK if options.quick else plans.FULL
     results = Results()
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 2:
+        print(
+            f"the machine is busy (load {load:.1f} on {cores} CPUs): rates and times are not worth much",
+            file=sys.stderr,
+        )
     try:
         with machine(prepare()) as place:
             complete = _measure(place, plan, results, options)
     except Interrupted as interrupted:
         return interrupted.exit_code
-    _save(results, options)
+    _save(results, options, load)
     print(report.text(results))
     if not complete:
         return 2
@@ -102,7 +108,7 @@ def _measure(place: Machine, plan: plans.Plan, results: Results, options: argpar
     return complete
 
 
-def _save(results: Results, options: argparse.Namespace) -> None:
+def _save(results: Results, options: argparse.Namespace, load: float) -> None:
     path = options.output or cache() / "results" / time.strftime("%Y%m%dT%H%M%S.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     document = {
@@ -110,6 +116,7 @@ def _save(results: Results, options: argparse.Namespace) -> None:
         "quick": options.quick,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        "load": round(load, 2),
         "samples": results.document(),
     }
     path.write_text(json.dumps(document, indent=1) + "\n")

@@ -13,6 +13,9 @@ from contextvars import Token
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
+# The key of an ASGI scope under which the correlation of a request is kept, also for a mounted application.
+SCOPE_KEY = "otel_cc"
+
 _KEY = otel_context.create_key("otel_cc.correlation")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import pkgutil
 from concurrent.futures import ThreadPoolExecutor
 
 from opentelemetry import context as otel_context
@@ -19,14 +20,14 @@ OTHER = Correlation("order-43", 0x018F3C1E7B2A7C4D9E5F0A1B2C3D4E5F)
 
 def test_outside_of_a_request_there_is_none() -> None:
     assert context.current() is None
-    assert otel_cc.request_id() is None
+    assert otel_cc.current_request_id() is None
 
 
 def test_inside_it_is_current_and_afterwards_gone() -> None:
     token = context.attach(ORDER)
     try:
         assert context.current() is ORDER
-        assert otel_cc.request_id() == "order-42"
+        assert otel_cc.current_request_id() == "order-42"
     finally:
         context.detach(token)
     assert context.current() is None
@@ -106,3 +107,13 @@ def test_it_follows_a_copied_context_into_a_thread() -> None:
 
 def test_the_plain_correlation_has_no_tags() -> None:
     assert ORDER.tags() == {}
+
+
+def test_what_an_application_may_import_stays_what_it_is_after_every_import() -> None:
+    """A module of the package with the name of a function would replace it as soon as somebody imports the module."""
+    modules = {module.name for module in pkgutil.iter_modules(otel_cc.__path__)}
+    assert modules.isdisjoint(otel_cc.__all__)
+    assert {name: type(getattr(otel_cc, name)).__name__ for name in otel_cc.__all__} == {
+        "__version__": "str",
+        "current_request_id": "function",
+    }

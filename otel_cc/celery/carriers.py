@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import wrapt
 from opentelemetry import context as otel_context
+from opentelemetry.context import Context
 
 from otel_cc import guard, settings
 from otel_cc.celery import message, worker
+from otel_cc.context import current
 
 if TYPE_CHECKING:
     from otel_cc.celery.execute import Runs
@@ -40,6 +42,7 @@ def install() -> None:
     wrapt.register_post_import_hook(_hook_tracer, "celery.app.trace")
     # It has its own name for the function, which matters when it was imported before us.
     wrapt.register_post_import_hook(_hook_tracer, "celery.worker.consumer.consumer")
+    wrapt.register_post_import_hook(_hook_contrib, "opentelemetry.instrumentation.celery")
 
 
 def _hook_signals(signals: Any) -> None:
@@ -50,6 +53,24 @@ def _hook_signals(signals: Any) -> None:
 def _hook_tracer(module: Any) -> None:
     if not hasattr(module.build_tracer, "_otel_cc"):
         module.build_tracer = _building(module.build_tracer)
+
+
+def _hook_contrib(module: Any) -> None:
+    # Contrib reads the message itself and attaches what comes out, for an eager task nothing at all: the IDs that are
+    # there already would be gone. Whoever loads it, it continues from what the carrier has read of the same message.
+    original = getattr(module, "extract", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def extract(*args: Any, **kwargs: Any) -> Context:
+        context = otel_context.get_current()
+        if isinstance(current(context), message.TaskCorrelation):
+            return context
+        extracted: Context = original(*args, **kwargs)
+        return extracted
+
+    module.extract = extract
 
 
 def _before_publish(

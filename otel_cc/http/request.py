@@ -21,8 +21,7 @@ from otel_cc.http import route
 Scope = MutableMapping[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
-# The scope of a request that is ours already: a mounted application is served inside of it.
-KEY = "otel_cc"
+KEY = context.SCOPE_KEY
 
 
 class Request(context.Correlation):

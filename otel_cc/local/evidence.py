@@ -213,5 +213,10 @@ def _sql(found: Evidence) -> Check:
 
 def _logs(found: Evidence) -> Check:
     wanted = {API, WORKER} if found.request.runs else {API}
-    missing = sorted(wanted - {line.service for line in found.lines})
-    return Check("log lines", f"no log line of {' and '.join(missing)} has its ID" if missing else "")
+    if missing := sorted(wanted - {line.service for line in found.lines}):
+        return Check("log lines", f"no log line of {' and '.join(missing)} has its ID")
+    if strangers := [line.message for line in found.lines if line.fields.get("trace_id") != found.trace_id]:
+        return Check(
+            "log lines", f"log lines that name another trace than {found.trace_id}: {'; '.join(strangers)[:200]}"
+        )
+    return Check("log lines")

@@ -10,6 +10,7 @@ import pwd
 import re
 import secrets
 import shutil
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def prepare(processes: Processes, *, name: str = "postgresql", config: Mapping[s
         ready=says("database system is ready to accept connections"),
         wait=False,
         # A fast shutdown: the polite one waits for clients to leave.
-        stop_signal=2,
+        stop_signal=signal.SIGINT,
         **owner,
     )
     return Postgres(process, port, password)

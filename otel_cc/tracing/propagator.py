@@ -20,6 +20,7 @@ from opentelemetry.propagators.textmap import (
 
 from otel_cc import context as correlation_context
 from otel_cc import settings
+from otel_cc.context import SCOPE_KEY, Correlation
 
 
 class RequestIdPropagator(TextMapPropagator):
@@ -36,11 +37,12 @@ class RequestIdPropagator(TextMapPropagator):
     def extract(
         self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
     ) -> Context:
-        # The W3C propagators start from an empty context when they are given none, as contrib does for every request;
-        # what is running now keeps its ID.
-        correlation = correlation_context.current()
         if context is None:
             return otel_context.get_current()
+        # The W3C propagators start from an empty context when they are given none, as contrib and FastAPI's native
+        # telemetry do, and attach what comes out: the request or task that is running keeps its ID. What is still empty
+        # stays so for others, because contrib's Celery instrumentor takes that for "nothing came, keep what is current".
+        correlation = correlation_context.current() if context else _being_served(carrier)
         if correlation is not None and correlation_context.current(context) is None:
             return correlation_context.with_correlation(correlation, context)
         return context
@@ -55,6 +57,16 @@ class RequestIdPropagator(TextMapPropagator):
     @property
     def fields(self) -> set[str]:
         return {self._field}
+
+
+def _being_served(carrier: object) -> Correlation | None:
+    """The correlation of the request whose ASGI scope, or whose headers, are the carrier."""
+    if isinstance(carrier, dict):
+        found = carrier.get(SCOPE_KEY)
+        return found if isinstance(found, Correlation) else None
+    if type(carrier).__module__ == "starlette.datastructures":
+        return correlation_context.current()
+    return None
 
 
 def install() -> None:

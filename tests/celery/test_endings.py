@@ -107,13 +107,14 @@ def test_every_span_of_a_task_arrives(ended: dict[str, Ended], name: str) -> Non
     counts, sleeps = ending.names
     assert [span.name for span in result.spans].count(counts) == ending.count
     assert [span.name for span in result.spans].count(sleeps) == (ending.sleeps is not None)
-    assert "Traceback" not in result.log.partition("shutdown (MainProcess)")[0]
+    assert "/otel_cc/" not in result.log, "nothing of ours is in a traceback"
 
 
 @pytest.mark.parametrize("name", [name for name, ending in ENDINGS.items() if not ending.env])
 def test_every_measured_duration_arrives_once(ended: dict[str, Ended], name: str) -> None:
+    # Before OpenTelemetry 1.44 the children of one worker share an identity; their series begin at different times.
     latest = {
-        (point.resource["service.instance.id"], point.attributes["celery.task.state"]): point.count
+        (point.resource["service.instance.id"], point.start, point.attributes["celery.task.state"]): point.count
         for point in ended[name].points
         if point.attributes["celery.task.name"] == "counts"
     }

@@ -58,7 +58,9 @@ def evidence() -> Evidence:
             statement(WORKER, "UPDATE orders SET status=$1", 5, "task='shop.invoice'"),
         ],
         lines=[
-            LogLine(API, {"level": "INFO", "message": "order 1 [red]placed[/red]", "request_id": ID}),
+            LogLine(
+                API, {"level": "INFO", "message": "order 1 [red]placed[/red]", "request_id": ID, "trace_id": TRACE}
+            ),
             LogLine(
                 WORKER,
                 {
@@ -66,6 +68,7 @@ def evidence() -> Evidence:
                     "message": "failed\n",
                     "exception": {"type": "KeyError", "message": "'tea'"},
                     "request_id": ID,
+                    "trace_id": TRACE,
                 },
             ),
         ],

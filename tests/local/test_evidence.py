@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from otel_cc.local.application import API, WORKER
-from otel_cc.local.evidence import HEADER, Evidence, Response, comment_of, expected_trace_id
+from otel_cc.local.evidence import HEADER, Evidence, LogLine, Response, comment_of, expected_trace_id
 from tests.local.order import ID, REQUEST, TRACE, evidence, span, statement
 
 
@@ -47,6 +47,7 @@ BROKEN: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, str]]] = {
             "trace": "no spans arrived for it",
             "worker": "the worker has 0 runs of the task in its trace instead of 1",
             "PostgreSQL log": "PostgreSQL logged 2 statements with its ID, and 0 spans say so",
+            "log lines": "log lines that name another trace than : order 1 [red]placed[/red]; failed\n",
         },
     ),
     "the worker in a trace of its own": (
@@ -58,6 +59,7 @@ BROKEN: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, str]]] = {
             e,
             spans=[replace(s, trace_id="f" * 32) for s in e.spans],
             statements=[replace(s, sql=s.sql.replace(TRACE, "f" * 32)) for s in e.statements],
+            lines=[LogLine(line.service, {**line.fields, "trace_id": "f" * 32}) for line in e.lines],
         ),
         {"trace": f"its trace is {'f' * 32} instead of {TRACE}"},
     ),
@@ -92,6 +94,10 @@ BROKEN: dict[str, tuple[Callable[[Evidence], Evidence], dict[str, str]]] = {
     "no log line of the worker": (
         lambda e: replace(e, lines=e.lines[:1]),
         {"log lines": "no log line of shop-worker has its ID"},
+    ),
+    "a log line of another trace": (
+        lambda e: replace(e, lines=[e.lines[1], LogLine(API, {"message": "lost", "trace_id": ""})]),
+        {"log lines": f"log lines that name another trace than {TRACE}: lost"},
     ),
 }  # fmt: skip
 

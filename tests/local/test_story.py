@@ -98,6 +98,7 @@ def test_json_has_everything_and_a_verdict() -> None:
         "level": "INFO",
         "message": "order 1 [red]placed[/red]",
         "request_id": ID,
+        "trace_id": TRACE,
     }
     assert set(request["checks"].values()) == {True}
     bad = story.as_json([evidence(), replace(evidence(), lines=[])])

@@ -15,7 +15,6 @@ from urllib.parse import unquote
 
 import pytest
 import sqlalchemy as sa
-from opentelemetry import context as otel_context
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import _internal as metrics_api
 from opentelemetry.sdk.metrics import MeterProvider
@@ -24,7 +23,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind
 from sqlalchemy.engine import base as engine_base
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext import asyncio as sa_asyncio
 
 from otel_cc import context, settings
 from otel_cc.local.postgres import Postgres
@@ -90,7 +89,8 @@ class Database:
         self.driver = driver
         self._postgres = postgres
         self._loop = asyncio.new_event_loop() if driver.awaits else None
-        make = create_async_engine if driver.awaits else sa.create_engine
+        # Looked up late, as contrib replaces these functions.
+        make = sa_asyncio.create_async_engine if driver.awaits else sa.create_engine
         self.engine: Any = make(url, **options)
         self.sync_engine: Any = self.engine.sync_engine if driver.awaits else self.engine
         self._traced: list[str] = []
@@ -200,7 +200,6 @@ class Telemetry:
 
     def __init__(self, sampler: Sampler) -> None:
         self.ended: list[ReadableSpan] = []
-        self.started = 0
         self.provider = TracerProvider(sampler=sampler, id_generator=RequestIdGenerator(), shutdown_on_exit=False)
         self.provider.add_span_processor(_Collect(self.ended))
         self.reader = InMemoryMetricReader()
@@ -209,14 +208,12 @@ class Telemetry:
     @contextmanager
     def request(self, request_id: Any = "order-42", trace_id: int = TRACE_ID, **tags: Any) -> Iterator[None]:
         """What runs inside belongs to a request that has a SERVER span."""
-        around = context.with_correlation(Unit(request_id, trace_id, tags))
-        span = self.provider.get_tracer("test").start_span("request", around, SpanKind.SERVER)
-        token = otel_context.attach(trace.set_span_in_context(span, around))
+        token = context.attach(Unit(request_id, trace_id, tags))
         try:
-            yield
+            with self.provider.get_tracer("test").start_as_current_span("request", kind=SpanKind.SERVER):
+                yield
         finally:
-            otel_context.detach(token)
-            span.end()
+            context.detach(token)
 
     def tree(self) -> list[dict[str, Any]]:
         """The whole tree of spans with everything that is the same in each run."""

@@ -9,6 +9,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.datastructures import Headers
 
 from otel_cc import context, settings
 from otel_cc.context import Correlation
@@ -62,6 +63,19 @@ def test_the_setting_switches_it_off(restore: pytest.MonkeyPatch, request_: Corr
     assert carrier == {}
 
 
-def test_extracting_keeps_the_id_of_what_is_running(request_: Correlation) -> None:
-    assert context.current(RequestIdPropagator().extract({}, Context())) is request_
+def test_extracting_from_a_request_keeps_its_id(request_: Correlation) -> None:
+    propagator = RequestIdPropagator()
+    scope = {"type": "http", "headers": [], "otel_cc": request_}
+    assert context.current(propagator.extract(scope, Context())) is request_
+    assert context.current(propagator.extract(Headers({}), Context())) is request_
+
+
+def test_extracting_a_remote_context_keeps_the_id_of_what_is_running(request_: Correlation) -> None:
+    remote = otel_context.set_value("from", "elsewhere", Context())
+    assert context.current(RequestIdPropagator().extract({}, remote)) is request_
+
+
+def test_extracting_from_an_empty_message_stays_empty(request_: Correlation) -> None:
+    # Contrib's Celery instrumentor attaches what comes out unless it is empty, and would lose the current span.
+    assert RequestIdPropagator().extract({}, Context()) == Context()
     assert RequestIdPropagator().extract({}) == otel_context.get_current()

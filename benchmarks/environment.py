@@ -39,24 +39,27 @@ def cache() -> Path:
 
 
 def prepare() -> Environments:
-    """Make the environments, or find them as an earlier run left them."""
+    """Make the environments, or find them as an earlier run of this checkout left them."""
     requirements = (HERE / "requirements.txt").read_text()
     constraints = merged(requirements, _read(ROOT / "constraints" / "newest.lock"))
     noop = "".join(path.read_text() for path in sorted((HERE / "noop").glob("*.*")))
-    base = cache() / f"base-{_key(sys.version, requirements, constraints, noop)}"
-    ours = cache() / f"ours-{_key(str(base), str(ROOT), _read(ROOT / 'pyproject.toml'))}"
-    if not _finished(base):
+    home = cache() / _key(str(ROOT), sys.version)
+    base, ours = home / "base", home / "ours"
+    content = _key(requirements, constraints, noop)
+    if not _finished(base, content):
         _create(base)
         pins = base / "constraints.txt"
         pins.write_text(constraints)
         _install(base, "-r", str(HERE / "requirements.txt"), "-c", str(pins))
         _install(base, "--no-deps", str(HERE / "noop"))
-        _finish(base)
-    if not _finished(ours):
+        _finish(base, content)
+    # The entry points are in pyproject.toml; the code itself is read from the checkout.
+    content = _key(content, _read(ROOT / "pyproject.toml"))
+    if not _finished(ours, content):
         _create(ours)
         (_packages(ours) / "base.pth").write_text(f"{_packages(base)}\n")
         _install(ours, "--no-deps", "--editable", str(ROOT))
-        _finish(ours)
+        _finish(ours, content)
     return Environments(base / "bin" / "python", ours / "bin" / "python")
 
 
@@ -81,12 +84,12 @@ def _key(*parts: str) -> str:
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
-def _finished(folder: Path) -> bool:
-    return (folder / "finished").exists()
+def _finished(folder: Path, content: str) -> bool:
+    return _read(folder / "finished") == content
 
 
-def _finish(folder: Path) -> None:
-    (folder / "finished").touch()
+def _finish(folder: Path, content: str) -> None:
+    (folder / "finished").write_text(content)
 
 
 def _packages(folder: Path) -> Path:

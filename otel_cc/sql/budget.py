@@ -16,7 +16,7 @@ FREE = frozenset({"psycopg2"})
 # The weight of the newest duration in a statement's moving average. The average falls faster than it rises: the first
 # time, a statement that had to wait and a busy machine all look slow, and a comment that does not pay must not stay.
 _WEIGHT_UP = 0.1
-_WEIGHT_DOWN = 0.5
+_WEIGHT_DOWN = 0.8
 
 
 @dataclass(frozen=True)

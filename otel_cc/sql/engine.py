@@ -254,36 +254,42 @@ class _Execution:
         return result
 
     def _done(self, seconds: float) -> None:
+        span = self.span
         try:
-            budget = self._dialect.budget
-            if not budget.free:
-                budget.took(self._statement.usual, seconds, self._commented)
-            if self.span is not None:
-                self._record(self.span, seconds, None)
-                self.span.end()
+            try:
+                budget = self._dialect.budget
+                if not budget.free:
+                    budget.took(self._statement.usual, seconds, self._commented)
+                if span is not None:
+                    self._record(span, seconds, None)
+            finally:
+                if span is not None:
+                    span.end()
         except Exception:
             guard.failed("the end of a SQL statement")
 
     def _failed(self, seconds: float, error: BaseException) -> None:
+        span = self.span
+        if span is None:
+            return
         try:
-            span = self.span
-            if span is None:
-                return
-            cause = _drivers_own(error)
-            kind = type(cause)
-            error_type = (
-                kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-            )
-            self._record(span, seconds, error_type)
-            if span.is_recording():
-                attributes = {"error.type": error_type}
-                state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-                if isinstance(state, str):
-                    attributes["db.response.status_code"] = state
-                span.set_attributes(attributes)
-                # Without the message: it has the values of the row ("Key (email)=(...) already exists").
-                span.set_status(StatusCode.ERROR)
-            span.end()
+            try:
+                cause = _drivers_own(error)
+                kind = type(cause)
+                error_type = (
+                    kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+                )
+                if span.is_recording():
+                    attributes = {"error.type": error_type}
+                    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+                    if isinstance(state, str):
+                        attributes["db.response.status_code"] = state
+                    span.set_attributes(attributes)
+                    # Without the message: it has the values of the row ("Key (email)=(...) already exists").
+                    span.set_status(StatusCode.ERROR)
+                self._record(span, seconds, error_type)
+            finally:
+                span.end()
         except Exception:
             guard.failed("the end of a SQL statement")
 

@@ -872,8 +872,11 @@ def test_a_long_text_is_cut_in_its_span_but_not_in_its_statement(telemetry: Star
     assert sent.attributes["db.query.text"] == sql[:8191] + "…"
 
 
+PLACES = {"span": "the SQL statement", "comment": "the SQL comment", "duration": "the end of a SQL statement"}
+
+
 @every_driver
-@pytest.mark.parametrize("broken", ["span", "comment", "duration"])
+@pytest.mark.parametrize("broken", PLACES)
 def test_a_failure_of_ours_is_not_the_applications(
     broken: str, driver: Driver, telemetry: Start, database: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -895,5 +898,9 @@ def test_a_failure_of_ours_is_not_the_applications(
         assert connected.execute("SELECT 1 AS answer") == [(1,)]
     assert [len(comments(sql)) for sql in connected.received("AS answer")] == [1 if broken == "duration" else 0]
     # A span that was started is ended, whatever happens.
-    assert recorded.names() == [] if broken == "span" else [f"SELECT {about(connected)['db.namespace']}"]
-    assert len(guard._seen) == 1
+    assert recorded.names() == ([] if broken == "span" else [f"SELECT {about(connected)['db.namespace']}"])
+    if broken == "duration":
+        with recorded.request(), pytest.raises(sa.exc.DBAPIError):
+            connected.execute("SELECT nothing")
+        assert [s.status.status_code.name for s in recorded.statements()] == ["UNSET", "ERROR"]
+    assert [place for place in guard._seen if "SQL" in place] == [PLACES[broken]]

@@ -77,9 +77,17 @@ class OtelCcDistro(BaseDistro):
 _EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
 
 
+_CONFIGURATOR_NOT_LOADED = "Configuration of configurator not loaded"
+
+
 def _about_replaced(record: logging.LogRecord) -> bool:
-    """Drop upstream's complaint that an instrumentor which we replace refuses the installed version."""
-    return record.getMessage().split(" ", 1)[0] not in REPLACED
+    """Drop what upstream complains about only because of us.
+
+    An instrumentor that we replace refuses the installed version, or the configurator of opentelemetry-distro was not
+    loaded because ours was.
+    """
+    message = record.getMessage()
+    return message.split(" ", 1)[0] not in REPLACED and not message.startswith(_CONFIGURATOR_NOT_LOADED)
 
 
 def is_helper(argv: list[str]) -> bool:

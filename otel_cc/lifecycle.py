@@ -88,6 +88,12 @@ def final_flush() -> bool:
     return delivered
 
 
+def stopped_serving() -> None:
+    """Deliver everything and withdraw the status, at the last moment that a server grants."""
+    final_flush()
+    report.withdraw()
+
+
 def flush(timeout: float) -> bool:
     """Export what every provider has, in parallel.
 
@@ -117,8 +123,7 @@ def flush(timeout: float) -> bool:
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
     try:
-        final_flush()
-        report.withdraw()
+        stopped_serving()
     except Exception:
         guard.warn_once("sigterm", "telemetry was not flushed on SIGTERM.", exc_info=True)
     signal.signal(number, signal.SIG_DFL)

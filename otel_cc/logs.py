@@ -171,7 +171,9 @@ class _LastResort(logging.StreamHandler):  # type: ignore[type-arg]  # not subsc
         super().__init__(sys.stderr)
 
     def handle(self, record: logging.LogRecord) -> bool:
-        return False if logging.getLogger().handlers else bool(super().handle(record))
+        # OpenTelemetry's own handler exports records, it shows none.
+        shown = [handler for handler in logging.getLogger().handlers if type(handler).__name__ != "LoggingHandler"]
+        return False if shown else bool(super().handle(record))
 
 
 def _make_ours_visible() -> None:

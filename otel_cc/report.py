@@ -28,6 +28,9 @@ _OTHER_TRACERS = {
     "scout_apm": "scout_apm",
 }
 
+# Libraries that are hooked when they are imported.
+_ON_IMPORT = frozenset({"fastapi", "sqlalchemy", "celery"})
+
 _instrumented: dict[str, str] = {}
 _skipped: dict[str, str] = {}
 _destinations: dict[str, str] = {}
@@ -70,6 +73,8 @@ def other_tracers() -> list[str]:
 
 def snapshot(kind: str) -> dict[str, Any]:
     """Everything of this process, as it goes into the status file."""
+    # Our hooks wait for the import of a library; what this process does not use is not instrumented.
+    unused = {name: "not imported" for name in _instrumented if name in _ON_IMPORT and name not in sys.modules}
     return {
         "pid": os.getpid(),
         "kind": kind,
@@ -77,8 +82,8 @@ def snapshot(kind: str) -> dict[str, Any]:
         "service": os.environ.get("OTEL_SERVICE_NAME", ""),
         "command": " ".join(sys.orig_argv)[:500],
         "started": time.time(),
-        "instrumented": dict(sorted(_instrumented.items())),
-        "skipped": dict(sorted(_skipped.items())),
+        "instrumented": {name: how for name, how in sorted(_instrumented.items()) if name not in unused},
+        "skipped": dict(sorted({**_skipped, **unused}.items())),
         "destinations": dict(_destinations),
         "other_tracers": other_tracers(),
         "problems": list(settings.get().problems),

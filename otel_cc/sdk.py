@@ -70,6 +70,7 @@ def _from_file(configure: Callable[[], None]) -> None:
     try:
         configure()
     except Exception as error:
+        _failures.update(dict.fromkeys(_SIGNALS, "nowhere (OTEL_CONFIG_FILE could not be used)"))
         logger.error(
             "OTEL_CONFIG_FILE could not be used (%s): nothing is exported; correct the file or the variable.", error
         )

@@ -111,7 +111,7 @@ SETTINGS: tuple[Setting, ...] = (
             "How long a Celery pool child may take to deliver its telemetry before it exits."),
     Setting("OTEL_CC_SHUTDOWN_TIMEOUT", "shutdown_timeout", "5", _seconds, "seconds, 0 to 3600",
             "How long a process may take to deliver its telemetry at its end, for all signals together."),
-    Setting("OTEL_CC_STATUS_DIR", "status_dir", "", str, "a folder",
+    Setting("OTEL_CC_STATUS_DIR", "status_dir", "", str, "a folder, or off",
             "Where each process writes what was instrumented, for otel-cc status; empty means a folder of the user's below "
             "the temporary directory, and off writes nothing."),
 )  # fmt: skip

@@ -144,7 +144,7 @@ def _lifespan(send: Send) -> Send:
             # The last moment that every server grants: after it, uvicorn may end by a signal and gunicorn by os._exit.
             from anyio.to_thread import run_sync
 
-            await run_sync(lifecycle.final_flush)
+            await run_sync(lifecycle.stopped_serving)
         await send(message)
 
     return sending

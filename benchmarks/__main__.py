@@ -25,6 +25,9 @@ from otel_cc.local.process import Interrupted
 
 SUITES = tuple(plans.WEIGHTS)
 
+# A first run has to install its environments, but must measure all the same; in seconds.
+_LEAST = 60
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark.
@@ -34,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _options(arguments)
     plan = plans.QUICK if options.quick else plans.FULL
     results = Results()
+    begin = time.monotonic()
     load, cores = os.getloadavg()[0], os.cpu_count() or 1
     if load > cores / 2:
         print(
@@ -42,7 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
     try:
         with machine(prepare()) as place:
-            complete = _measure(place, plan, results, options)
+            seconds = options.seconds or max(_LEAST, plan.seconds - (time.monotonic() - begin))
+            complete = _measure(place, plan, results, options, seconds)
     except Interrupted as interrupted:
         return interrupted.exit_code
     _save(results, options, load)
@@ -76,8 +81,8 @@ def _words(known: tuple[str, ...]) -> Any:
     return words
 
 
-def _measure(place: Machine, plan: plans.Plan, results: Results, options: argparse.Namespace) -> bool:
-    """Run the suites; False when a measured process failed in one of them."""
+def _measure(place: Machine, plan: plans.Plan, results: Results, options: argparse.Namespace, seconds: float) -> bool:
+    """Run the suites within ``seconds``; False when a measured process failed in one of them."""
     weights = {name: weight for name, weight in plans.WEIGHTS.items() if name in options.only}
     workloads: list[str] = [name for name in ("json", "sqlite") if name in weights]
     workloads += plans.DRIVERS if "drivers" in weights else []
@@ -95,13 +100,13 @@ def _measure(place: Machine, plan: plans.Plan, results: Results, options: argpar
         suites["comments"] = lambda seconds: comments.run(place, plan, results, plans.DRIVERS, seconds)
     if "start-up" in weights:
         suites["start-up"] = lambda seconds: startup.run(place, plan, results, variants, seconds)
-    clock = Clock(options.seconds or plan.seconds, {name: weights[name] for name in suites})
+    clock = Clock(seconds, {name: weights[name] for name in suites})
     complete = True
     for name, run in suites.items():
-        seconds = clock.slice(name)
-        print(f"{name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+        share = clock.slice(name)
+        print(f"{name}: {share:.0f} s", file=sys.stderr, flush=True)
         try:
-            run(seconds)
+            run(share)
         except ChildError as error:
             complete = False
             print(f"{name} is incomplete: {error}", file=sys.stderr)

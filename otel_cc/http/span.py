@@ -249,7 +249,7 @@ def _excluded_urls() -> re.Pattern[str] | None:
 def _the_one(error: BaseException) -> BaseException:
     """The exception in a group of one, which is how a task group raises what its only task raised."""
     for _ in range(8):
-        members = getattr(error, "exceptions", ())
+        members: tuple[BaseException, ...] = getattr(error, "exceptions", ())
         if len(members) != 1:
             break
         error = members[0]

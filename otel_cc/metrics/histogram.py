@@ -81,4 +81,6 @@ class LeanHistogram:
         except (AttributeError, ImportError, KeyError, TypeError):
             self._bound.clear()
             self._consumer = None
-            guard.warn_once("lean histogram", "this OpenTelemetry SDK has no place for the lean histogram; its own is used.")
+            guard.warn_once(
+                "lean histogram", "this OpenTelemetry SDK has no place for the lean histogram; its own is used."
+            )

@@ -44,7 +44,9 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
             report.instrumented("sqlalchemy", "contrib")
         except ImportError as error:
             # SQLAlchemy 2.1 no longer brings greenlet, which contrib's module needs.
-            report.skipped("sqlalchemy", f"{error.name or 'greenlet'} is missing: pip install 'otel-cc[sqlalchemy]' greenlet")
+            report.skipped(
+                "sqlalchemy", f"{error.name or 'greenlet'} is missing: pip install 'otel-cc[sqlalchemy]' greenlet"
+            )
         except Exception:
             guard.failed("contrib's SQLAlchemy instrumentor")
 

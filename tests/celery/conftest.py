@@ -96,9 +96,12 @@ class Stage:
         return Driver(process, self.stack)
 
     def worker(self, *args: str, instrument: bool = True, wait: bool = True, **env: str) -> Process:
-        # How a worker ends is the matter of a few tests only, which stop it themselves.
+        # How a worker ends is the matter of a few tests only, which stop it themselves. Two of one name cannot be on the
+        # same broker.
+        name = f"celery@worker{next(_numbers)}"
         return self.launch.worker(
-            *args,
+            *("--hostname", name, *args),
+            ready=says(rf"{name} ready\."),
             cwd=PROGRAM,
             env={**self.variables, **env},
             instrument=instrument,

@@ -16,7 +16,11 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_cc.metrics.histogram import LeanHistogram
 
-ROUTES: list[dict[str, Any]] = [{"route": "/a", "code": 200}, {"route": "/a", "code": 500}, {"route": "/b", "code": 200}]
+ROUTES: list[dict[str, Any]] = [
+    {"route": "/a", "code": 200},
+    {"route": "/a", "code": 500},
+    {"route": "/b", "code": 200},
+]
 
 
 def points(reader: InMemoryMetricReader) -> list[tuple[Any, ...]]:

@@ -59,6 +59,8 @@ def hook(module: Any) -> None:
     :param module: ``sqlalchemy.engine.base``
     """
     original = module.Engine.__init__
+    if hasattr(original, _HOOKED):
+        return
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
@@ -69,6 +71,7 @@ def hook(module: Any) -> None:
         except Exception:
             guard.failed("the SQL engine")
 
+    setattr(__init__, _HOOKED, True)
     __init__.__wrapped__ = original  # type: ignore[attr-defined]  # what inspect.signature follows
     module.Engine.__init__ = __init__
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Collection
 from typing import Any
 
@@ -9,7 +10,7 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import guard, report, settings
-from otel_cc.sql.engine import ClientSpans, switches
+from otel_cc.sql.engine import ClientSpans, hook, switches
 
 
 class SQLAlchemyInstrumentor(BaseInstrumentor):
@@ -26,6 +27,8 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
             return
         if settings.get().instrumentation == "own":
             switches.spans = ClientSpans()
+            # The carriers hook it, too, but an application may use the instrumentor alone.
+            wrapt.register_post_import_hook(hook, "sqlalchemy.engine.base")
             report.instrumented("sqlalchemy", "own")
             return
         self._uses_contrib = True
@@ -36,6 +39,11 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
         """Load contrib's instrumentor, also for the SQLAlchemy 2.1 that its own range excludes but it works with."""
         if not self._uses_contrib:
             return
+        # SQLAlchemy 2.1 no longer brings greenlet. Without it contrib's instrumentor fails half-way: it leaves functions
+        # patched that its uninstrument() does not know of.
+        if importlib.util.find_spec("greenlet") is None:
+            report.skipped("sqlalchemy", "greenlet is missing: pip install 'otel-cc[sqlalchemy]' greenlet")
+            return
         try:
             from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor as Contrib
 
@@ -43,10 +51,7 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
             self._contrib.instrument(skip_dep_check=True)
             report.instrumented("sqlalchemy", "contrib")
         except ImportError as error:
-            # SQLAlchemy 2.1 no longer brings greenlet, which contrib's module needs.
-            report.skipped(
-                "sqlalchemy", f"{error.name or 'greenlet'} is missing: pip install 'otel-cc[sqlalchemy]' greenlet"
-            )
+            report.skipped("sqlalchemy", f"{error.name or error} is missing: pip install 'otel-cc[sqlalchemy]'")
         except Exception:
             guard.failed("contrib's SQLAlchemy instrumentor")
 

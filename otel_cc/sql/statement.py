@@ -22,6 +22,10 @@ _KNOWN_WORDS = _COMMENTABLE | {
     "TRUNCATE", "UNLISTEN", "VACUUM",
 }  # fmt: skip
 
+# SELECT INTO makes a table, which is a utility statement in spite of its first word. A column or string of that name
+# costs only the comment.
+_INTO = re.compile(r"\bINTO\b", re.IGNORECASE)
+
 # A bulk insert of SQLAlchemy has a text of hundreds of kilobytes, which would fill the table and the queue of spans.
 TEXT_LIMIT = 8192
 _STATEMENTS_LIMIT = 2048
@@ -44,7 +48,7 @@ class Statement:
         word = found.group(1).upper() if found else ""
         self.operation = prefix + (word if word in _KNOWN_WORDS else "OTHER")
         # pg_hint_plan reads only the first block comment, so nothing may come before a hint.
-        self.commentable = word in _COMMENTABLE and "/*+" not in text
+        self.commentable = word in _COMMENTABLE and "/*+" not in text and not (word == "SELECT" and _INTO.search(text))
         self.usual = Usual()
         self.name = f"{self.operation} {target}"
         self.attributes = {**base, "db.operation.name": self.operation}

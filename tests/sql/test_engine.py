@@ -796,9 +796,8 @@ def test_in_auto_a_slow_statement_has_its_comment_from_the_second_time_on(
         for _ in range(20):
             connected.execute("SELECT 1 AS quick")
         for _ in range(2):
-            connected.execute("SELECT pg_sleep(0.2) AS slow")
+            connected.execute("SELECT pg_sleep(0.5) AS slow")
     assert [len(comments(sql)) for sql in connected.received("AS slow")] == [free, 1]
-    assert len(comments(connected.received("AS quick")[-1])) == free
 
 
 def test_off_and_no_producer_means_that_nothing_is_touched(telemetry: Start, database: Connect) -> None:

@@ -8,6 +8,8 @@ import traceback
 from datetime import datetime, timezone
 from typing import Any
 
+from otel_cc.error_type import type_name
+
 # Everything that logging itself puts on a record, and uvicorn's copy of the message with escape codes.
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message", "asctime", "color_message", "request_id", "trace_id", "span_id", "taskName",
@@ -47,9 +49,7 @@ class JsonFormatter(Formatter):
         if info and info[0] is not None:
             kind, error = info[0], info[1]
             values["exception"] = {
-                "type": kind.__qualname__
-                if kind.__module__ == "builtins"
-                else f"{kind.__module__}.{kind.__qualname__}",
+                "type": type_name(kind),
                 "message": _text(error),
                 "stacktrace": "".join(traceback.format_exception(*info)),
             }

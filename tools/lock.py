@@ -39,7 +39,7 @@ LOCKS = {
     # FastAPI, SQLAlchemy 2.1, Celery, OpenTelemetry: the newest. What developers and `make demo` have.
     "newest": Lock("dev"),
     "middle": Lock("test", constraints=("sqlalchemy==2.0.*",)),
-    # The lower bounds of pyproject.toml: FastAPI 0.115.0, Celery 5.3.0, OpenTelemetry 1.43.
+    # The lower bounds of pyproject.toml: FastAPI 0.115.0, Celery 5.3.0, OpenTelemetry 1.44.
     "oldest": Lock(
         "test",
         resolution="lowest-direct",

@@ -17,7 +17,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_cc import guard, metrics
 from otel_cc.celery import broker
-from otel_cc.celery.values import class_name, text
+from otel_cc.celery.values import text
+from otel_cc.error_type import type_name
 from otel_cc.tracing.tracer import get_tracer
 
 
@@ -120,7 +121,7 @@ class Run:
             error = getattr(error, "exc", None)
         # billiard wraps what crosses processes.
         error = getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
-        error_type = class_name(error) if failed and isinstance(error, BaseException) else None
+        error_type = type_name(type(error)) if failed and isinstance(error, BaseException) else None
         if self._system is not None:
             self._runs.duration.record(
                 seconds,
@@ -133,7 +134,7 @@ class Run:
             if error_type is not None:
                 ending["error.type"] = error_type
             elif state == "RETRY" and isinstance(error, BaseException):
-                ending["celery.task.retry.reason"] = class_name(error)
+                ending["celery.task.retry.reason"] = type_name(type(error))
             span.set_attributes(ending)
             if failed and not _expected(self._task, error):
                 span.set_status(StatusCode.ERROR)

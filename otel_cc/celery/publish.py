@@ -21,7 +21,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_cc import guard, metrics
 from otel_cc.celery import broker
-from otel_cc.celery.values import class_name, text
+from otel_cc.celery.values import text
+from otel_cc.error_type import type_name
 from otel_cc.tracing.tracer import get_tracer
 
 _running: ContextVar[Publish | None] = ContextVar("otel_cc.celery.publish", default=None)
@@ -105,14 +106,14 @@ class Publish:
             seconds = perf_counter() - self._started
             if self.span is None:
                 self.start(None, None)
-            error_type = None if error is None else class_name(error)
+            error_type = None if error is None else type_name(type(error))
             self._publishes.duration.record(
                 seconds, _metric_attributes(broker.system(self._app), self._task, self._destination, error_type)
             )
             span = self.span
             if span is not None:
                 if error is not None and span.is_recording():
-                    span.set_attribute("error.type", class_name(error))
+                    span.set_attribute("error.type", type_name(type(error)))
                     span.set_status(StatusCode.ERROR)
                     span.record_exception(error)
                 span.end()

@@ -1,16 +1,10 @@
-"""What goes into attributes: names of exception classes, and text from messages that anybody may have written."""
+"""What goes into attributes: text from messages that anybody may have written."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _LONGEST = 255
-
-
-def class_name(error: BaseException) -> str:
-    """``error.type``: the class with its module, without it for Python's own."""
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def text(value: Any) -> str | None:

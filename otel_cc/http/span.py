@@ -19,6 +19,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
 from otel_cc import guard, metrics
+from otel_cc.error_type import type_name
 from otel_cc.http import capture, route
 from otel_cc.http.request import Request
 from otel_cc.tracing.id_generator import RequestIdGenerator
@@ -165,13 +166,13 @@ class ServerSpan:
         error_type = None
         if websocket:
             if request.error is not None and not _normal_disconnect(request.error):
-                error_type = _class_name(request.error)
+                error_type = type_name(type(request.error))
         elif left is not None:
-            error_type = _class_name(left)
+            error_type = type_name(type(left))
         elif status is None:
             error_type = "no_response"
         elif status >= 500:
-            error_type = str(status) if request.error is None else _class_name(request.error)
+            error_type = str(status) if request.error is None else type_name(type(request.error))
         if not websocket:
             # While the span is current, so that the exemplar leads to it.
             spans.duration.record(
@@ -254,11 +255,6 @@ def _the_one(error: BaseException) -> BaseException:
             break
         error = members[0]
     return error
-
-
-def _class_name(error: BaseException) -> str:
-    kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _normal_disconnect(error: BaseException) -> bool:

@@ -18,6 +18,7 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_cc import context, guard, metrics, settings
+from otel_cc.error_type import type_name
 from otel_cc.sql import comment
 from otel_cc.sql.budget import Budget
 from otel_cc.sql.statement import Statement, Statements
@@ -278,10 +279,7 @@ class _Execution:
         try:
             try:
                 cause = _drivers_own(error)
-                kind = type(cause)
-                error_type = (
-                    kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-                )
+                error_type = type_name(type(cause))
                 if span.is_recording():
                     attributes = {"error.type": error_type}
                     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)

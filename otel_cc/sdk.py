@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
 from otel_cc import fork, guard, lifecycle, report, settings
-from otel_cc.tracing import propagator, sampler
+from otel_cc.tracing import propagator, sampler, transport
 from otel_cc.tracing.exporter import queue_for
 from otel_cc.tracing.id_generator import RequestIdGenerator
 from otel_cc.tracing.processor import RequestIdOnSpans
@@ -92,11 +92,12 @@ def _from_environment(version: str | None) -> None:
             id_generator=_id_generator(),
             sampler=_sampler(),
             resource=resource,
+            exporter_args_map=transport.lean(exporters, "traces"),
             export_span_processor=queue_for,  # type: ignore[arg-type]  # upstream names the argument
         )
 
     def metrics(exporters: dict[str, Any]) -> None:
-        upstream._init_metrics(exporters, resource)
+        upstream._init_metrics(exporters, resource, transport.lean(exporters, "metrics"))
 
     def logs(exporters: dict[str, Any]) -> None:
         handler = os.environ.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "false").strip().lower() == "true"

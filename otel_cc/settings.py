@@ -28,6 +28,7 @@ class Setting:
     :param parse: text to value; raises ValueError with what is accepted
     :param accepts: what the reader may write
     :param text: one sentence
+    :param instead: what a value that is not understood counts as; the default, unless that would be unsafe
     """
 
     variable: str
@@ -36,6 +37,7 @@ class Setting:
     parse: Callable[[str], Any]
     accepts: str
     text: str
+    instead: str | None = None
 
 
 def _boolean(text: str) -> bool:
@@ -90,7 +92,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("OTEL_CC_REQUEST_ID_HEADER", "request_id_header", "X-Request-ID", _header, "an HTTP header name",
             "The header that brings the request ID in and takes it out."),
     Setting("OTEL_CC_TRUST_INBOUND", "trust_inbound", "always", _trust, "always, never, or networks such as 10.0.0.0/8,::1",
-            "From which clients the request ID and the trace context of a request are taken; others get new ones."),
+            "From which clients the request ID and the trace context of a request are taken; others get new ones.",
+            # Somebody who names networks does not want everybody.
+            instead="never"),
     Setting("OTEL_CC_RESPONSE_HEADER_ENABLED", "response_header", "true", _boolean, "true or false",
             "Writes the request ID into every response, and exposes it to browsers where CORS is on."),
     Setting("OTEL_CC_ERROR_BODY_ENABLED", "error_body", "true", _boolean, "true or false",
@@ -148,11 +152,11 @@ def load(environ: Mapping[str, str]) -> Settings:
         try:
             values[setting.field] = setting.parse(text or setting.default)
         except ValueError:
+            instead = setting.default if setting.instead is None else setting.instead
             problems.append(
-                f"{setting.variable}={text!r} is not understood, {setting.default!r} is used instead: "
-                f"write {setting.accepts}."
+                f"{setting.variable}={text!r} is not understood, {instead!r} is used instead: write {setting.accepts}."
             )
-            values[setting.field] = setting.parse(setting.default)
+            values[setting.field] = setting.parse(instead)
     known = {setting.variable for setting in SETTINGS} | INTERNAL
     problems += [
         f"{name} is not a setting of otel-cc and is ignored: see docs/settings.md for the names."

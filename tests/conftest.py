@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,12 @@ from otel_cc.local import postgres as local_postgres
 from otel_cc.local import rabbitmq as local_rabbitmq
 from otel_cc.local import valkey as local_valkey
 from otel_cc.local.process import Process, Processes, environment, free_port, listens, says
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let SIGTERM end a test run as Ctrl-C does, so that the servers that it started are stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
 
 BIN = Path(sys.executable).parent
 SHOP = Path(__file__).parent.parent / "examples" / "shop"

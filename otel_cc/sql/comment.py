@@ -75,47 +75,42 @@ def _cut(encoded: str) -> str:
             return encoded
 
 
-def comment(tags: Mapping[str, object], parent: str = "", doubled: bool = False) -> str:
+def comment(tags: Mapping[str, object], link: tuple[int, int, int] | None = None, doubled: bool = False) -> str:
     """The comment, or "" when there is nothing to say.
 
     :param tags: keys and values; None leaves its key out
-    :param parent: the result of :func:`traceparent`, or ""; it is apart from ``tags`` because only it is new with each
-        statement, so that the text of a request's other pairs is made once
+    :param link: the span to name in ``traceparent``: trace ID (128 bits), span ID (64 bits) and flags (8 bits). They are
+        numbers, so that nothing else can be in them
     :param doubled: whether to write ``%%`` for ``%``, for a driver that takes ``%`` for the begin of a parameter in this
         execution (paramstyles format and pyformat with parameters); the others would send the doubled one as it is
     """
-    items = tuple(tags.items())
-    for _, value in items:
+    pairs = tuple(tags.items())
+    trace_id, span_id, flags = link or (0, 0, 0)
+    for _, value in pairs:
         # Equal keys of the cache must mean equal texts, and only short ones are worth keeping.
         if type(value) is not str or len(value) > LIMIT:
-            before, after, whole = _around.__wrapped__(items, doubled)
+            before, after, without = _around.__wrapped__(pairs, trace_id, flags, doubled)
             break
     else:
-        before, after, whole = _around(items, doubled)
-    return f"{before}{parent}{after}" if parent else whole
-
-
-@lru_cache(maxsize=1024)
-def _around(items: tuple[tuple[str, object], ...], doubled: bool) -> tuple[str, str, str]:
-    """What stands before and after the trace context, and the whole comment without one."""
-    pairs = sorted((quote(key), quote(value)) for key, value in items if value is not None)
-    place = bisect([key for key, _ in pairs], _TRACEPARENT)
-    texts = [f"{key}='{value}'" for key, value in pairs]
-    if doubled:
-        texts = [text.replace("%", "%%") for text in texts]
-    before = "".join(f"{text}," for text in texts[:place])
-    after = "".join(f",{text}" for text in texts[place:])
-    return f"/*{before}", f"{after}*/", f"/*{','.join(texts)}*/" if texts else ""
+        before, after, without = _around(pairs, trace_id, flags, doubled)
+    return f"{before}{span_id:016x}{after}" if link else without
 
 
 _TRACEPARENT = "traceparent"
 
 
-def traceparent(trace_id: int, span_id: int, flags: int) -> str:
-    """The pair of a span's W3C trace context, built from numbers so that nothing else can be in it.
+@lru_cache(maxsize=256)
+def _around(pairs: tuple[tuple[str, object], ...], trace_id: int, flags: int, doubled: bool) -> tuple[str, str, str]:
+    """What stands before and after the span ID, and the whole comment without a link.
 
-    :param trace_id: 128 bits
-    :param span_id: 64 bits
-    :param flags: 8 bits
+    Within a request only the span ID is new with each statement, so the rest of the text is made once.
     """
-    return f"{_TRACEPARENT}='00-{trace_id:032x}-{span_id:016x}-{flags:02x}'"
+    quoted = sorted((quote(key), quote(value)) for key, value in pairs if value is not None)
+    place = bisect([key for key, _ in quoted], _TRACEPARENT)
+    texts = [f"{key}='{value}'" for key, value in quoted]
+    if doubled:
+        texts = [text.replace("%", "%%") for text in texts]
+    first = "".join(f"{text}," for text in texts[:place])
+    last = "".join(f",{text}" for text in texts[place:])
+    without = f"/*{','.join(texts)}*/" if texts else ""
+    return f"/*{first}{_TRACEPARENT}='00-{trace_id:032x}-", f"-{flags:02x}'{last}*/", without

@@ -15,7 +15,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanKind, StatusCode, TraceFlags
 
 from otel_cc import context, guard, metrics, settings
 from otel_cc.error_type import type_name
@@ -30,6 +30,7 @@ _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "or
 # Drivers that open a server-side cursor by DECLARE.
 _DECLARING = ("psycopg", "psycopg2")
 _UNKNOWN_VERSION = (0,)
+_NOTHING = Context()
 
 
 class ClientSpans:
@@ -209,14 +210,13 @@ class _Dialect:
         if span is None:
             # Contrib's span of this statement, which is not the current one; else what runs around the statement.
             span = getattr(execution_context, "_otel_span", None) or trace.get_current_span(execution.current)
-        linked = span.get_span_context()
+        trace_id, span_id, _, flags, state, valid = span.get_span_context()
         # An unsampled trace is not in the trace store, so there is nothing to link to.
-        if not (linked.is_valid and linked.trace_flags & 1):
+        if not valid or not flags & TraceFlags.SAMPLED:
             return comment.comment(tags, doubled=interpolated)
-        if linked.trace_state:
-            tags["tracestate"] = linked.trace_state.to_header()
-        parent = comment.traceparent(linked.trace_id, linked.span_id, linked.trace_flags)
-        return comment.comment(tags, parent, interpolated)
+        if state is not DEFAULT_TRACE_STATE and state:
+            tags["tracestate"] = state.to_header()
+        return comment.comment(tags, (trace_id, span_id, flags), interpolated)
 
     def _make_metric_attributes(self, operation: str, error_type: str | None) -> dict[str, Any]:
         attributes = {**self._base, "db.operation.name": operation}
@@ -299,7 +299,7 @@ class _Execution:
         if spans is not None:
             attributes = self._dialect.metric_attributes(self._statement.operation, error_type)
             # The statement's span is never current, but it is the one to which the exemplar leads.
-            spans.duration.record(seconds, attributes, trace.set_span_in_context(span, self.current))
+            spans.duration.record(seconds, attributes, trace.set_span_in_context(span, _NOTHING))
 
 
 def _drivers_own(error: BaseException) -> BaseException:

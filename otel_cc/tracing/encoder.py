@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanContext
+from opentelemetry.trace import SpanContext, SpanKind
 
-_VARINTS = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(16384))
-_KINDS = (b"0\x01", b"0\x02", b"0\x03", b"0\x04", b"0\x05")  # field 6; SpanKind of the API counts from 0, OTLP from 1
+_VARINTS = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(2048))
+_KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}  # field 6; the API counts from 0, OTLP from 1
 _LOCAL = b"\x85\x01\x00\x01\x00\x00"  # field 16: the flag says whether the parent is remote is known
 _REMOTE = b"\x85\x01\x00\x03\x00\x00"
 _TIMES = struct.Struct("<BQBQ").pack
@@ -83,7 +83,7 @@ def _span(span: ReadableSpan) -> bytes:
     name = span._name.encode("utf-8", "replace")
     if name:
         parts += (b"*", _varint(len(name)), name)
-    parts.append(_KINDS[span._kind.value])
+    parts.append(_KINDS[span._kind])
     start, end = span._start_time, span._end_time
     if start and end:
         parts.append(_TIMES(0x39, start, 0x41, end))
@@ -237,7 +237,7 @@ def _string(tag: int, text: str | None) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    if number < 16384:
+    if number < 2048:
         return _VARINTS[number]
     out = bytearray()
     while number > 127:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
-from opentelemetry.propagate import get_global_textmap, set_global_textmap
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import (
     CarrierT,
@@ -75,6 +74,9 @@ def install() -> None:
     ``OTEL_PROPAGATORS`` is read when ``opentelemetry.propagate`` is imported, before any distro runs, and a declarative
     configuration file replaces the result; so this is called after both.
     """
+    # Not above: this module is loaded while opentelemetry.propagate is, where OTEL_PROPAGATORS names our propagator.
+    from opentelemetry.propagate import get_global_textmap, set_global_textmap
+
     present = get_global_textmap()
     if isinstance(present, RequestIdPropagator):
         return

@@ -16,6 +16,7 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Tracer, TracerProvider, _Span
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.sdk.util.instrumentation import InstrumentationInfo
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
@@ -102,6 +103,11 @@ class LeanSpan(_Span):
         return self
 
 
+def _keeps_sampled(sampler: Sampler) -> bool:
+    """Whether a sampler keeps every child of a sampled local parent as it is, as the default one does."""
+    return isinstance(sampler, ParentBased) and getattr(sampler, "_local_parent_sampled", None) is ALWAYS_ON
+
+
 class LeanTracer(Tracer):
     """A tracer of the given provider that makes :class:`LeanSpan`s."""
 
@@ -132,13 +138,19 @@ class LeanTracer(Tracer):
         else:
             trace_id = parent.trace_id
             random = parent.trace_flags & _RANDOM
-        result = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
-        decision = result.decision
-        flags = _FLAGS[random | decision.is_sampled()]
-        span_context = SpanContext(trace_id, ids.generate_span_id(), False, flags, result.trace_state)
-        if not decision.is_recording():
-            return trace.NonRecordingSpan(span_context)
-        values = Attributes(result.attributes or ())
+        if parent is not None and not parent.is_remote and parent.trace_flags & 1 and _keeps_sampled(self.sampler):
+            # What the sampler would say, without asking it: most spans are children of a sampled one.
+            flags = _FLAGS[random | 1]
+            span_context = SpanContext(trace_id, ids.generate_span_id(), False, flags, parent.trace_state)
+            values = Attributes(attributes or ())
+        else:
+            result = self.sampler.should_sample(context, trace_id, name, kind, attributes, links)
+            decision = result.decision
+            flags = _FLAGS[random | decision.is_sampled()]
+            span_context = SpanContext(trace_id, ids.generate_span_id(), False, flags, result.trace_state)
+            if not decision.is_recording():
+                return trace.NonRecordingSpan(span_context)
+            values = Attributes(result.attributes or ())
         if correlation is not None:
             values[REQUEST_ID] = correlation.request_id
         span = LeanSpan(name, span_context, parent, kind, values, self, time_ns() if start_time is None else start_time)

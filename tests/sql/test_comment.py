@@ -195,13 +195,15 @@ PARENT = "traceparent='00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-03'"
 @example({})
 @example({"a-b": "", "a": "", "tracestate": "", "traceparent-": ""})
 def test_the_trace_context_stands_where_its_key_belongs(tags: dict[str, str]) -> None:
-    parent = comment.traceparent(0x0AF7651916CD43DD8448EB211C80319C, 0x00F067AA0BA902B7, 3)
-    assert parent == PARENT
-    text = comment.comment(tags, parent)
+    text = comment.comment(tags, (0x0AF7651916CD43DD8448EB211C80319C, 0x00F067AA0BA902B7, 3))
     assert WHOLE.fullmatch(text)
     keys = [pair.partition("=")[0] for pair in text[2:-2].split(",")]
     assert keys == sorted([*map(comment.quote, tags), "traceparent"])
     assert PARENT in text[2:-2].split(",")
+
+
+def test_a_link_is_written_in_full_length() -> None:
+    assert comment.comment({}, (1, 2, 1)) == f"/*traceparent='00-{'1':0>32}-{'2':0>16}-01'*/"
 
 
 def test_nothing_but_none_means_no_comment() -> None:

@@ -181,8 +181,8 @@ def test_doubling_a_percent_sign_the_wrong_way_breaks_the_query_or_the_value(
     """Why it depends on the driver; Google's package doubles always (google/sqlcommenter #57)."""
     original = comment.comment
 
-    def wrongly(tags: Any, parent: str = "", doubled: bool = False) -> str:
-        return original(tags, parent, not doubled)
+    def wrongly(tags: Any, link: Any = None, doubled: bool = False) -> str:
+        return original(tags, link, not doubled)
 
     recorded = telemetry()
     connected = database(driver)

@@ -71,7 +71,7 @@ def official(batch: Sequence[ReadableSpan]) -> bytes:
 
 
 @given(st.lists(spans, max_size=5))
-@settings(max_examples=300)
+@settings(max_examples=60)
 def test_the_bytes_equal_those_of_the_official_encoder(batch: list[ReadableSpan]) -> None:
     assert encoder.encode(batch) == official(batch)
 

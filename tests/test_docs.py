@@ -367,9 +367,9 @@ def test_the_example_of_a_comment_is_what_the_code_writes() -> None:
         "request_id": "order-42",
         "route": "/orders/{order_id}",
     }
-    parent = comment.traceparent(0x071EB4D2283A4D38A66EFD23C275ABDC, 0x746B6352A1DF597E, 3)
+    link = (0x071EB4D2283A4D38A66EFD23C275ABDC, 0x746B6352A1DF597E, 3)
     (example,) = [block for block in blocks(doc("sql-comments")) if block.text.startswith("/*db_driver")]
-    assert example.text.replace("\n", "").startswith(comment.comment(tags, parent) + " SELECT")
+    assert example.text.replace("\n", "").startswith(comment.comment(tags, link) + " SELECT")
 
 
 def test_the_headers_of_a_message_are_those_of_the_code() -> None:

@@ -55,6 +55,10 @@ class _Fields(Getter[Mapping[str, Any]]):
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
         value = field(carrier, key)
+        if value is None:
+            return None
+        if type(value) is str and value.isascii():
+            return [value]
         values = value if isinstance(value, (list, tuple)) else [value]
         return [item for item in values if isinstance(item, str) and (item.isascii() or _encodable(item))] or None
 

@@ -1,40 +1,48 @@
 """Ended spans as OTLP bytes: what the official encoder writes, byte for byte, at an eighth of its cost.
 
-The official one builds a protobuf object for every attribute and serialises the tree. Here each field is written as it
-is met, in field order, with the tag bytes of
-https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/trace/v1/trace.proto, and the bytes
-of an attribute are kept for the next span that has the same one.
+The official one builds a protobuf object for every attribute and serialises the tree. Here each field is written in
+field order, with the tags of
+https://github.com/open-telemetry/opentelemetry-proto/blob/main/opentelemetry/proto/trace/v1/trace.proto.
 
-Two things differ on purpose, because the official encoder loses a whole batch for them: a lone surrogate in a string
-becomes "?", and an attribute that cannot be encoded is left out. Attribute values of rare types are given to the
-official encoder one by one.
+It differs only where the official one fails, because that costs a whole batch: a lone surrogate in a name becomes "?", a
+number that does not fit its field is cut to the field's limits, an event or link that cannot be read is counted as
+dropped, and a span without a context is left out. What happens to attributes, wire.py says.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import SpanContext, SpanKind
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import ReadableSpan, _Span
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceState
 
-_VARINTS = tuple(bytes([n]) if n < 128 else bytes([n & 127 | 128, n >> 7]) for n in range(2048))
-_KINDS = {kind: bytes((0x30, kind.value + 1)) for kind in SpanKind}  # field 6; the API counts from 0, OTLP from 1
-_LOCAL = b"\x85\x01\x00\x01\x00\x00"  # field 16: the flag says whether the parent is remote is known
-_REMOTE = b"\x85\x01\x00\x03\x00\x00"
-_TIMES = struct.Struct("<BQBQ").pack
-_DOUBLE = struct.Struct("<d").pack
-_FIXED64 = struct.Struct("<Q").pack
+from otel_cc import guard
+from otel_cc.tracing.tracer import Attributes, LeanSpan
+from otel_cc.tracing.wire import Texts, attributes, attributes_of_others, message, string, varint
 
-# Encoded attributes by (type, key, value). Values that are all different must not grow it: it starts anew when full.
-_attributes: dict[tuple[type, str, Any], bytes] = {}
-_CACHE_LIMIT = 4096
-_LONGEST_CACHED = 256
+LEFT_OUT = "a span (%s) cannot be sent as OTLP and is left out (logged once): tell the maintainers of what made it."
 
-# Encoded resources and scopes, with the object itself so that its id is not given to another one.
-_resources: dict[int, tuple[Any, bytes]] = {}
+# Spans whose private slots may be read: a subclass of somebody else's may have overridden the public properties.
+_KNOWN = frozenset({ReadableSpan, _Span, LeanSpan})
+
+_names = Texts(b"*")
+_kinds = {0: b"0\x01", 1: b"0\x02", 2: b"0\x03", 3: b"0\x04", 4: b"0\x05"}  # the API's count from 0, OTLP's from 1
+_STATUSES = {0: b"", 1: b"\x18\x01", 2: b"\x18\x02"}
+_times = struct.Struct("<BQBQ").pack
+_fixed = struct.Struct("<BQ").pack
+
+# The two last fields of a span, status and flags: the flags say whether the parent is remote, and that this is known.
+_FLAGS = (b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00")
+_UNSET = (b"z\x00" + _FLAGS[0], b"z\x00" + _FLAGS[1])
+
+# Encoded resources and scopes, beside the object itself, so that its id is not given to another one meanwhile.
+_resources: dict[int, tuple[Any, bytes, bytes]] = {}
 _scopes: dict[int, tuple[Any, bytes, bytes]] = {}
+_LIMIT = 256
 
 
 def encode(spans: Sequence[ReadableSpan]) -> bytes:
@@ -43,205 +51,207 @@ def encode(spans: Sequence[ReadableSpan]) -> bytes:
     :param spans: ended spans, of the SDK or lean
     """
     groups: dict[Any, dict[Any, list[bytes]]] = {}
+    # By identity first, because a resource computes its hash from its JSON; the objects are kept, so that no id is reused.
+    seen: dict[tuple[int, int], tuple[Any, Any, list[bytes]]] = {}
     resource: Any = None
     scope: Any = None
-    add: Any = None
+    bodies: list[bytes] | None = None
     for span in spans:
-        if add is None or span._resource is not resource or span._instrumentation_scope is not scope:
-            resource, scope = span._resource, span._instrumentation_scope
-            add = groups.setdefault(resource, {}).setdefault(scope, []).append
-        body = _span(span)
-        add(b"\x12")
-        add(_varint(len(body)))
-        add(body)
-    out: list[bytes] = []
+        try:
+            known = span if type(span) in _KNOWN else _repaired(span)
+            body = _span(known)
+        except Exception:
+            try:
+                known = _repaired(span)
+                body = _span(known)
+            except Exception:
+                guard.warn_once("span encoder", LEFT_OUT, type(span).__name__, exc_info=True)
+                continue
+        if bodies is None or known._resource is not resource or known._instrumentation_scope is not scope:
+            resource, scope = known._resource, known._instrumentation_scope
+            found = seen.get((id(resource), id(scope)))
+            if found is None:
+                # Equal objects share a group, as they do in the official encoder.
+                found = (resource, scope, groups.setdefault(resource, {}).setdefault(scope, []))
+                seen[id(resource), id(scope)] = found
+            bodies = found[2]
+        bodies += (b"\x12", varint[len(body)], body)
+    out = []
     for resource, scopes in groups.items():
-        parts = [_resource(resource)]
+        head, tail = _kept(_resources, resource, _resource)
+        parts = [head]
         for scope, bodies in scopes.items():
-            head, schema = _scope(scope)
-            content = head + b"".join(bodies) + schema
-            parts += (b"\x12", _varint(len(content)), content)
-        parts.append(_string(0x1A, resource.schema_url))
-        content = b"".join(parts)
-        out += (b"\n", _varint(len(content)), content)
+            before, after = _kept(_scopes, scope, _scope)
+            parts.append(message(b"\x12", b"".join((before, *bodies, after))))
+        parts.append(tail)
+        out.append(message(b"\n", b"".join(parts)))
     return b"".join(out)
 
 
-def _span(span: ReadableSpan) -> bytes:
-    context: Any = span._context
+def _span(span: Any) -> bytes:
+    context = span._context
+    parts = [b"\n\x10", context[0].to_bytes(16, "big"), b"\x12\x08", context[1].to_bytes(8, "big")]
+    state = context[4]._dict
+    if state:
+        parts.append(string(b"\x1a", ",".join([f"{key}={value}" for key, value in state.items()])))
     parent = span._parent
-    parts = [
-        b"\n\x10",
-        context.trace_id.to_bytes(16, "big"),
-        b"\x12\x08",
-        context.span_id.to_bytes(8, "big"),
-    ]
-    if context.trace_state:
-        parts.append(_string(0x1A, ",".join([f"{key}={value}" for key, value in context.trace_state.items()])))
-    if parent:
-        parts.append(b'"\x08' + parent.span_id.to_bytes(8, "big"))
-    name = span._name.encode("utf-8", "replace")
-    if name:
-        parts += (b"*", _varint(len(name)), name)
-    parts.append(_KINDS[span._kind])
-    start, end = span._start_time, span._end_time
-    if start and end:
-        parts.append(_TIMES(0x39, start, 0x41, end))
+    if parent is None:
+        remote = False
     else:
-        parts.append((b"9" + _FIXED64(start)) if start else b"")
-        parts.append((b"A" + _FIXED64(end)) if end else b"")
-    attributes = span._attributes
-    if attributes:
-        _attributes_into(parts, attributes, b"J")
-    if span.dropped_attributes:
-        parts.append(b"P" + _varint(span.dropped_attributes))
-    if span._events:
-        for event in span._events:
-            _message(parts, b"Z", _event(event))
-    if span.dropped_events:
-        parts.append(b"`" + _varint(span.dropped_events))
-    if span._links:
-        for link in span._links:
-            _message(parts, b"j", _link(link))
-    if span.dropped_links:
-        parts.append(b"p" + _varint(span.dropped_links))
+        remote = parent[2]
+        parts += (b'"\x08', parent[1].to_bytes(8, "big"))
+    start, end = span._start_time, span._end_time
+    parts += (
+        _names[span._name],
+        _kinds[span._kind._value_],
+        _times(0x39, start, 0x41, end) if start and end else _time(0x39, start) + _time(0x41, end),
+    )
+    values = span._attributes
+    if type(values) is Attributes:
+        parts.append(attributes(values))
+    elif values is not None:
+        parts.append(attributes(values._dict if type(values) is BoundedAttributes else values))
+        if isinstance(values, BoundedAttributes) and values.dropped:
+            parts.append(b"P" + varint[values.dropped])
+    events, links = span._events, span._links
+    if events != ():
+        _several(parts, b"Z", _event, events, b"`")
+    if links != ():
+        _several(parts, b"j", _link, links, b"p")
     status = span._status
-    if status.description or status.status_code.value:
-        message = _string(0x12, status.description)
-        code = status.status_code.value
-        _message(parts, b"z", message + (b"\x18" + _VARINTS[code] if code else b""))
-    elif status is not None:
-        parts.append(b"z\x00")
-    parts.append(_REMOTE if parent and parent.is_remote else _LOCAL)
+    if status is None:
+        parts.append(_FLAGS[remote])
+    elif status._status_code is StatusCode.UNSET and not status._description:
+        parts.append(_UNSET[remote])
+    else:
+        parts += (_status(status), _FLAGS[remote])
     return b"".join(parts)
 
 
-def _attributes_into(parts: list[bytes], attributes: Any, tag: bytes) -> None:
-    # The dict itself, not the SDK's bounded mapping around it: iterating over that one costs a lock and a copy.
-    cache = _attributes
-    for key, value in getattr(attributes, "_dict", attributes).items():
-        kind = value.__class__
-        try:
-            encoded = cache.get((kind, key, value))
-        except TypeError:
-            # A list or a mapping cannot be looked up.
-            encoded = None
-        if encoded is None:
-            encoded = _key_value(key, kind, value)
-            if (kind is str and len(value) > _LONGEST_CACHED) or kind is float:
-                # 0.0 and -0.0 are equal but differ in bytes, and floats hardly ever come twice.
-                pass
-            elif kind in (str, int, bool):
-                if len(cache) >= _CACHE_LIMIT:
-                    cache.clear()
-                cache[kind, key, value] = encoded
-        if encoded:
-            parts.append(tag)
-            parts.append(encoded)
-
-
-def _key_value(key: str, kind: type, value: Any) -> bytes:
-    """A ``KeyValue`` with its length in front; empty when the value cannot be encoded."""
-    inner: bytes
-    if kind is str:
-        text = value.encode("utf-8", "replace")
-        inner = b"\n" + _varint(len(text)) + text
-    elif kind is bool:
-        inner = b"\x10\x01" if value else b"\x10\x00"
-    elif kind is int:
-        if not -(1 << 63) <= value < 1 << 63:
-            return b""
-        inner = b"\x18" + _varint(value & 0xFFFFFFFFFFFFFFFF)
-    elif kind is float:
-        inner = b"!" + _DOUBLE(value)
+def _several(parts: list[bytes], tag: bytes, encoded: Callable[[Any], bytes], several: Any, dropped: bytes) -> None:
+    """Events or links, and how many were dropped."""
+    if isinstance(several, BoundedList):
+        # The deque itself: iterating over the list costs a lock and a copy.
+        inner = several._dq  # type: ignore[attr-defined]  # the stub has public names only
+        parts += [message(tag, encoded(one)) for one in inner]
+        if several.dropped:
+            parts.append(dropped + varint[several.dropped])
     else:
-        try:
-            inner = _official(value)
-        except Exception:
-            return b""
-    name = key.encode("utf-8", "replace")
-    head = b"\n" + _varint(len(name)) + name if name else b""
-    body = head + b"\x12" + _varint(len(inner)) + inner
-    return _varint(len(body)) + body
+        parts += [message(tag, encoded(one)) for one in several]
 
 
-def _official(value: Any) -> bytes:
-    from opentelemetry.exporter.otlp.proto.common._internal import _encode_value
+def _time(tag: int, nanoseconds: int | None) -> bytes:
+    return _fixed(tag, nanoseconds) if nanoseconds else b""
 
-    encoded: bytes = _encode_value(value).SerializePartialToString()
-    return encoded
+
+def _status(status: Status) -> bytes:
+    return message(b"z", string(b"\x12", status.description) + _STATUSES[status.status_code.value])
 
 
 def _event(event: Any) -> bytes:
-    parts: list[bytes] = []
-    if event._timestamp:
-        parts.append(b"\t" + _FIXED64(event._timestamp))
-    parts.append(_string(0x12, event._name))
-    if event.attributes:
-        _attributes_into(parts, event.attributes, b"\x1a")
-    if event.dropped_attributes:
-        parts.append(b" " + _varint(event.dropped_attributes))
+    dropped = event.dropped_attributes
+    parts = (
+        _time(0x09, event.timestamp),
+        string(b"\x12", event.name),
+        attributes_of_others(b"\x1a", event.attributes),
+        b" " + varint[dropped] if dropped else b"",
+    )
     return b"".join(parts)
 
 
 def _link(link: Any) -> bytes:
-    context: SpanContext = link.context
-    parts = [b"\n\x10", context.trace_id.to_bytes(16, "big"), b"\x12\x08", context.span_id.to_bytes(8, "big")]
-    if link.attributes:
-        _attributes_into(parts, link.attributes, b'"')
-    if link.dropped_attributes:
-        parts.append(b"(" + _varint(link.dropped_attributes))
-    parts.append(b"5\x00\x03\x00\x00" if context.is_remote else b"5\x00\x01\x00\x00")
+    context = link.context
+    dropped = link.dropped_attributes
+    parts = (
+        b"\n\x10",
+        context.trace_id.to_bytes(16, "big"),
+        b"\x12\x08",
+        context.span_id.to_bytes(8, "big"),
+        attributes_of_others(b'"', link.attributes),
+        b"(" + varint[dropped] if dropped else b"",
+        b"5\x00\x03\x00\x00" if context.is_remote else b"5\x00\x01\x00\x00",
+    )
     return b"".join(parts)
 
 
-def _resource(resource: Any) -> bytes:
-    known = _resources.get(id(resource))
-    if known is None:
-        parts: list[bytes] = []
-        _attributes_into(parts, resource.attributes, b"\n")
-        message: list[bytes] = []
-        _message(message, b"\n", b"".join(parts))
-        if len(_resources) > 64:
-            _resources.clear()
-        known = _resources[id(resource)] = (resource, b"".join(message))
-    encoded: bytes = known[1]
-    return encoded
+def _kept(
+    table: dict[int, tuple[Any, bytes, bytes]], thing: Any, encoded: Callable[[Any], tuple[bytes, bytes]]
+) -> tuple[bytes, bytes]:
+    found = table.get(id(thing))
+    if found is None:
+        if len(table) >= _LIMIT:
+            table.clear()
+        found = table[id(thing)] = (thing, *encoded(thing))
+    return found[1], found[2]
+
+
+def _resource(resource: Any) -> tuple[bytes, bytes]:
+    """What stands before and after the scopes of a resource."""
+    return message(b"\n", attributes_of_others(b"\n", resource.attributes)), string(b"\x1a", resource.schema_url)
 
 
 def _scope(scope: Any) -> tuple[bytes, bytes]:
-    if scope is None:
+    """What stands before and after the spans of a scope."""
+    if not scope:
         return b"\n\x00", b""
-    known = _scopes.get(id(scope))
-    if known is None:
-        parts = [_string(0x0A, scope.name), _string(0x12, scope.version)]
-        if scope.attributes:
-            _attributes_into(parts, scope.attributes, b"\x1a")
-        message: list[bytes] = []
-        _message(message, b"\n", b"".join(parts))
-        if len(_scopes) > 1024:
-            _scopes.clear()
-        known = _scopes[id(scope)] = (scope, b"".join(message), _string(0x1A, scope.schema_url))
-    return known[1], known[2]
+    parts = (
+        string(b"\n", scope.name),
+        string(b"\x12", scope.version),
+        attributes_of_others(b"\x1a", scope.attributes),
+    )
+    return message(b"\n", b"".join(parts)), string(b"\x1a", scope.schema_url)
 
 
-def _message(parts: list[bytes], tag: bytes, body: bytes) -> None:
-    parts += (tag, _varint(len(body)), body)
+def _repaired(span: Any) -> ReadableSpan:
+    """A copy of a span, read through its public properties, in which everything fits OTLP.
+
+    :raises Exception: when it has no context: nothing could refer to such a span
+    """
+    kind, status = span.kind, span.status
+    attributes_of_span = BoundedAttributes()
+    attributes_of_span._dict = dict(span.attributes or {})
+    attributes_of_span.dropped = _within(span.dropped_attributes, 32)
+    copy = ReadableSpan(
+        name=span.name if isinstance(span.name, str) else str(span.name or ""),
+        context=_context(span.get_span_context()),
+        parent=_context(span.parent) if isinstance(span.parent, SpanContext) else None,
+        resource=span.resource,
+        attributes=attributes_of_span,
+        events=_encodable(span.events, _event, span.dropped_events),
+        links=_encodable(span.links, _link, span.dropped_links),
+        kind=kind if isinstance(kind, SpanKind) else SpanKind.INTERNAL,
+        status=status if isinstance(status, Status) else Status(StatusCode.UNSET),
+        start_time=_within(span.start_time, 64),
+        end_time=_within(span.end_time, 64),
+        instrumentation_scope=span.instrumentation_scope,
+    )
+    return copy
 
 
-def _string(tag: int, text: str | None) -> bytes:
-    if not text:
-        return b""
-    encoded = text.encode("utf-8", "replace")
-    return bytes((tag,)) + _varint(len(encoded)) + encoded
+def _encodable(several: Iterable[Any] | None, encoded: Callable[[Any], bytes], dropped: int) -> BoundedList[Any]:
+    found: BoundedList[Any] = BoundedList(None)
+    for one in several or ():
+        try:
+            encoded(one)
+        except Exception:
+            dropped += 1
+        else:
+            found.append(one)
+    found.dropped = _within(dropped, 32)
+    return found
 
 
-def _varint(number: int) -> bytes:
-    if number < 2048:
-        return _VARINTS[number]
-    out = bytearray()
-    while number > 127:
-        out.append(number & 127 | 128)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
+def _context(context: Any) -> SpanContext:
+    state = context.trace_state
+    return SpanContext(
+        _within(context.trace_id, 128),
+        _within(context.span_id, 64),
+        bool(context.is_remote),
+        context.trace_flags,
+        state if isinstance(state, TraceState) else None,
+    )
+
+
+def _within(number: Any, bits: int) -> int:
+    """A number that fits an unsigned field of so many bits."""
+    return min(max(int(number or 0), 0), (1 << bits) - 1)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import wrapt
 
 from otel_cc import settings
-from otel_cc.sql.engine import hook, switches
+from otel_cc.sql.engine import hook
+from otel_cc.sql.execution import switches
 
 
 def install() -> None:

@@ -1,4 +1,4 @@
-"""A statement on its way into the database: its comment, its CLIENT span and its duration.
+"""A statement on its way into the database: what happens to it before, in front of SQLAlchemy's dialect.
 
 Every engine passes ``Engine.__init__``, the sync engine inside of an async one included, so each is hooked exactly once
 (contrib hooks async engines twice: opentelemetry-python-contrib #2149). The hook is on the dialect instance, not an
@@ -8,21 +8,18 @@ event: any engine-level event switches on SQLAlchemy's slow dispatch, 11 to 18 m
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
-from time import perf_counter
 from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanKind, StatusCode, TraceFlags
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanKind, TraceFlags
 
-from otel_cc import context, guard, metrics, settings
-from otel_cc.error_type import type_name
+from otel_cc import context, guard, settings
 from otel_cc.sql import comment
 from otel_cc.sql.budget import Budget
-from otel_cc.sql.statement import Statement, Statements
-from otel_cc.tracing.tracer import get_tracer
+from otel_cc.sql.execution import Execution, Records, switches
+from otel_cc.sql.statement import Statements
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/#db-system-name
 _SYSTEMS = {"oracle": "oracle.db", "mssql": "microsoft.sql_server"}
@@ -30,29 +27,6 @@ _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "or
 # Drivers that open a server-side cursor by DECLARE.
 _DECLARING = ("psycopg", "psycopg2")
 _UNKNOWN_VERSION = (0,)
-_NOTHING = Context()
-
-
-class ClientSpans:
-    """Makes the spans and durations; set while our producer is on."""
-
-    def __init__(self) -> None:
-        self.tracer = get_tracer("otel_cc.sql")
-        self.duration = metrics.histogram("db.client.operation.duration")
-
-
-class Switches:
-    """What happens to statements in this process; the hooks read it at every statement.
-
-    :ivar spans: makes spans, or None
-    :ivar comments: "auto", "always" or "off"
-    """
-
-    spans: ClientSpans | None = None
-    comments: str = "off"
-
-
-switches = Switches()
 
 
 def hook(module: Any) -> None:
@@ -91,7 +65,7 @@ class _Dialect:
     def __init__(self, dialect: Any, url: Any) -> None:
         self._dialect = dialect
         self._driver = str(dialect.driver)
-        self.budget = Budget(self._driver, settings.get().sql_comment_budget)
+        self._budget = Budget(self._driver, settings.get().sql_comment_budget)
         system = str(dialect.name)
         base: dict[str, Any] = {"db.system.name": _SYSTEMS.get(system, system)}
         if url.database:
@@ -101,14 +75,13 @@ class _Dialect:
             port = url.port or _PORTS.get(system)
             if port:
                 base["server.port"] = port
-        self._base = base
+        self._records = Records(base, self._budget)
         target = str(url.database or url.host or system)
         self._statements = Statements(base, target)
         self._batches = Statements(base, target, "BATCH ")
         self._interpolates = dialect.paramstyle in ("format", "pyformat")
         # What SQLAlchemy itself asks a new server is not the application's, and is asked inside of some request.
         self._initializing = False
-        self.metric_attributes = lru_cache(maxsize=256)(self._make_metric_attributes)
 
     def install(self) -> None:
         dialect = self._dialect
@@ -159,7 +132,7 @@ class _Dialect:
 
         return do_executemany
 
-    def _begin(self, text: str, execution_context: Any, interpolated: bool, many: Any = None) -> _Execution | None:
+    def _begin(self, text: str, execution_context: Any, interpolated: bool, many: Any = None) -> Execution | None:
         """Prepare an execution; None when there is nothing to do for it."""
         spans, comments = switches.spans, switches.comments
         if (spans is None and comments == "off") or self._initializing:
@@ -173,7 +146,7 @@ class _Dialect:
                 return None
             batch = many is not None and len(many) > 1
             statement = (self._batches if batch else self._statements).of(text)
-            execution = _Execution(self, statement, text, current)
+            execution = Execution(self._records, statement, text)
             if spans is not None:
                 attributes: dict[str, Any] = statement.attributes
                 if batch:
@@ -186,10 +159,14 @@ class _Dialect:
             if (
                 correlation is not None
                 and statement.commentable
-                and (comments == "always" or self.budget.pays(statement.usual))
+                and (comments == "always" or self._budget.pays(statement.usual))
                 and not self._declares(execution_context)
             ):
-                execution.add_comment(self._comment(correlation, execution, execution_context, interpolated))
+                span = execution.span
+                if span is None:
+                    # Contrib's span of this statement, which is never the current one; else what runs around it.
+                    span = getattr(execution_context, "_otel_span", None) or trace.get_current_span(current)
+                execution.add_comment(self._comment(correlation, span, interpolated))
         except Exception:
             guard.failed("the SQL comment")
         return execution
@@ -202,14 +179,8 @@ class _Dialect:
             and (self._dialect.server_version_info or _UNKNOWN_VERSION) < (16,)
         )
 
-    def _comment(
-        self, correlation: context.Correlation, execution: _Execution, execution_context: Any, interpolated: bool
-    ) -> str:
+    def _comment(self, correlation: context.Correlation, span: trace.Span, interpolated: bool) -> str:
         tags = {**correlation.tags(), "db_driver": self._driver, "request_id": correlation.request_id}
-        span = execution.span
-        if span is None:
-            # Contrib's span of this statement, which is not the current one; else what runs around the statement.
-            span = getattr(execution_context, "_otel_span", None) or trace.get_current_span(execution.current)
         trace_id, span_id, _, flags, state, valid = span.get_span_context()
         # An unsampled trace is not in the trace store, so there is nothing to link to.
         if not valid or not flags & TraceFlags.SAMPLED:
@@ -217,93 +188,3 @@ class _Dialect:
         if state is not DEFAULT_TRACE_STATE and state:
             tags["tracestate"] = state.to_header()
         return comment.comment(tags, (trace_id, span_id, flags), interpolated)
-
-    def _make_metric_attributes(self, operation: str, error_type: str | None) -> dict[str, Any]:
-        attributes = {**self._base, "db.operation.name": operation}
-        if error_type is not None:
-            attributes["error.type"] = error_type
-        return attributes
-
-
-class _Execution:
-    """One execution of a statement.
-
-    :ivar text: what the driver gets
-    :ivar span: its CLIENT span, or None
-    :ivar current: the context it is executed in
-    """
-
-    __slots__ = ("_commented", "_dialect", "_statement", "current", "span", "text")
-
-    def __init__(self, dialect: _Dialect, statement: Statement, text: str, current: Context) -> None:
-        self._dialect = dialect
-        self._statement = statement
-        self._commented = False
-        self.current = current
-        self.span: trace.Span | None = None
-        self.text = text
-
-    def add_comment(self, text: str) -> None:
-        self.text = f"{text} {self.text}"
-        self._commented = True
-
-    def run(self, original: Callable[..., Any], *args: Any) -> Any:
-        started = perf_counter()
-        try:
-            result = original(*args)
-        except BaseException as error:
-            self._failed(perf_counter() - started, error)
-            raise
-        self._done(perf_counter() - started)
-        return result
-
-    def _done(self, seconds: float) -> None:
-        span = self.span
-        try:
-            try:
-                budget = self._dialect.budget
-                if not budget.free:
-                    budget.took(self._statement.usual, seconds, self._commented)
-                if span is not None:
-                    self._record(span, seconds, None)
-            finally:
-                if span is not None:
-                    span.end()
-        except Exception:
-            guard.failed("the end of a SQL statement")
-
-    def _failed(self, seconds: float, error: BaseException) -> None:
-        span = self.span
-        if span is None:
-            return
-        try:
-            try:
-                cause = _drivers_own(error)
-                error_type = type_name(type(cause))
-                if span.is_recording():
-                    attributes = {"error.type": error_type}
-                    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-                    if isinstance(state, str):
-                        attributes["db.response.status_code"] = state
-                    span.set_attributes(attributes)
-                    # Without the message: it has the values of the row ("Key (email)=(...) already exists").
-                    span.set_status(StatusCode.ERROR)
-                self._record(span, seconds, error_type)
-            finally:
-                span.end()
-        except Exception:
-            guard.failed("the end of a SQL statement")
-
-    def _record(self, span: trace.Span, seconds: float, error_type: str | None) -> None:
-        spans = switches.spans
-        if spans is not None:
-            attributes = self._dialect.metric_attributes(self._statement.operation, error_type)
-            # The statement's span is never current, but it is the one to which the exemplar leads.
-            spans.duration.record(seconds, attributes, trace.set_span_in_context(span, _NOTHING))
-
-
-def _drivers_own(error: BaseException) -> BaseException:
-    """The driver's exception; SQLAlchemy's adapters of async drivers raise one of their own because of it."""
-    if type(error).__module__.startswith("sqlalchemy.") and error.__cause__ is not None:
-        return error.__cause__
-    return error

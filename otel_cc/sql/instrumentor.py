@@ -10,7 +10,8 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import guard, report, settings
-from otel_cc.sql.engine import ClientSpans, hook, switches
+from otel_cc.sql.engine import hook
+from otel_cc.sql.execution import ClientSpans, switches
 
 
 class SQLAlchemyInstrumentor(BaseInstrumentor):

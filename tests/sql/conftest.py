@@ -29,7 +29,7 @@ from otel_cc import context, settings
 from otel_cc.local.postgres import Postgres
 from otel_cc.metrics import _histograms
 from otel_cc.sql import carriers
-from otel_cc.sql.engine import switches
+from otel_cc.sql.execution import switches
 from otel_cc.sql.instrumentor import SQLAlchemyInstrumentor
 from otel_cc.tracing import tracer
 from otel_cc.tracing.id_generator import RequestIdGenerator

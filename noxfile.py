@@ -34,7 +34,6 @@ TESTS = (
     "tests/celery",
     "tests/launcher",
     "tests/test_launcher.py",
-    "tests/test_lifecycle.py",
     "tests/test_logs.py",
 )
 

@@ -18,7 +18,6 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Tracer, TracerProvider, _Span
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, ParentBased, Sampler
 from opentelemetry.sdk.util import BoundedList
-from opentelemetry.sdk.util.instrumentation import InstrumentationInfo
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.util.types import AttributeValue
 
@@ -192,7 +191,8 @@ def _make(provider: trace.TracerProvider, scope: str) -> trace.Tracer:
             provider.resource,
             provider._active_span_processor,
             provider.id_generator,
-            InstrumentationInfo(scope, __version__, SCHEMA_URL),
+            # Its own, because making one is deprecated and fails where warnings are errors.
+            ordinary.instrumentation_info,
             limits,
             instrumentation_scope,
         )

@@ -75,6 +75,15 @@ class Driver:
 
 
 @dataclass
+class Play:
+    """A stage with a worker, and a driver."""
+
+    stage: Stage
+    driver: Driver
+    worker: Process
+
+
+@dataclass
 class Stage:
     """Processes that share a broker, and the place where their telemetry arrives."""
 
@@ -108,6 +117,13 @@ class Stage:
             wait=wait,
             stop_signal=signal.SIGKILL,
         )
+
+    def play(self, *args: str) -> Play:
+        """A worker with these arguments and a driver, both instrumented."""
+        worker = self.worker(*args, wait=False)
+        driver = self.driver()
+        worker.wait_ready(60)
+        return Play(self, driver, worker)
 
     def trace(self, trace_id: str, count: int, timeout: float = 10) -> list[otlp.Span]:
         """The spans of a trace, when that many have come or the time is over."""
@@ -156,23 +172,13 @@ def stages(
                 assert tree(stage.sink.spans(lambda span, of=trace_id: span.trace_id == of)) == wanted
 
 
-@dataclass
-class Play:
-    """A stage with a worker of ours, and a driver."""
-
-    stage: Stage
-    driver: Driver
-    worker: Process
-
-
 @pytest.fixture(scope="session")
 def plays(stages: Callable[..., Stage]) -> Callable[[str], Play]:
     """``plays("valkey" or "rabbitmq")``: the same one for every test."""
 
     @cache
     def play(broker: str) -> Play:
-        stage = stages(broker)
-        return Play(stage, stage.driver(), stage.worker("--pool", "prefork", "--concurrency", "2"))
+        return stages(broker).play("--pool", "prefork", "--concurrency", "2")
 
     return play
 

@@ -69,7 +69,7 @@ SCENARIOS = {
 @pytest.fixture(scope="module")
 def play(stages: Callable[..., Stage]) -> Play:
     stage = stages("valkey", OTEL_CC_INSTRUMENTATION="contrib", OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="redis")
-    return Play(stage, stage.driver(), stage.worker("--pool", "threads", "--concurrency", "2"))
+    return stage.play("--pool", "threads", "--concurrency", "2")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

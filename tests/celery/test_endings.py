@@ -48,8 +48,6 @@ ENDINGS = {
     ),
     "prefork, contrib's spans": Ending("prefork", signal.SIGTERM, env=CONTRIB),
     "threads, warm, with a running task": Ending("threads", signal.SIGTERM, sleeps=1),
-    "threads, cold": Ending("threads", signal.SIGQUIT),
-    "solo, warm": Ending("solo", signal.SIGTERM, ()),
     "solo, cold": Ending("solo", signal.SIGQUIT, ()),
     "gevent, warm": Ending("gevent", signal.SIGTERM),
     "eventlet, cold": Ending("eventlet", signal.SIGQUIT),

@@ -93,7 +93,7 @@ def test_a_retry_through_a_worker_without_us_keeps_trace_and_id(play: Play) -> N
 def bare(stages: Callable[..., Stage]) -> Play:
     """Driver and worker with our carriers, in which nobody makes the spans of Celery."""
     stage = stages("valkey", OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="celery,redis")
-    return Play(stage, stage.driver(), stage.worker("--pool", "threads", "--concurrency", "2"))
+    return stage.play("--pool", "threads", "--concurrency", "2")
 
 
 @pytest.mark.parametrize("scenario", ["retry", "chained", "protocol_1_retry", "by_name_unregistered"])

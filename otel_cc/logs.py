@@ -1,7 +1,8 @@
 """The IDs on every log record: what leads from a log line to the trace, and from a request ID to its log lines.
 
 ``logging.Logger.makeRecord`` is wrapped rather than the record factory replaced, because a record that has the fields
-already refuses ``extra={"request_id": ...}`` with a KeyError; here the application's own value stays.
+already refuses ``extra={"request_id": ...}`` with a KeyError; here the application's own value stays. Records that were
+made another way get the fields from ``logging.Handler.handle``, before any formatter asks for them.
 """
 
 from __future__ import annotations
@@ -10,45 +11,53 @@ import logging
 import sys
 from typing import Any
 
-import wrapt
 from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry.trace.propagation import _SPAN_KEY
 
-from otel_cc import guard, settings
+from otel_cc import guard, log_format, log_start, log_terminal, settings, structlog_fields
 from otel_cc.context import current
-from otel_cc.log_format import Formatter, JsonFormatter, TextFormatter
+from otel_cc.log_format import NAMES
 
 Fields = tuple[str, str, str]
-NAMES = ("request_id", "trace_id", "span_id")
 NOTHING: Fields = ("", "", "")
+
+# What the HTTP hop leaves on an exception that leaves the request: the three fields.
+MARK = "__otel_cc_correlation__"
 
 # How many causes and members of groups are searched for the exception that left a request.
 _SEARCH_LIMIT = 32
 
-_originals: dict[str, Any] = {}
+_originals: dict[tuple[Any, str], Any] = {}
 
 
 def install() -> None:
     """Put the fields on every record, and the format that the settings ask for on the terminal."""
-    _make_ours_visible()
+    log_start.make_ours_visible()
     options = settings.get()
-    if options.log_fields and "makeRecord" not in _originals:
-        _originals["makeRecord"] = logging.Logger.makeRecord
-        _originals["makeLogRecord"] = logging.makeLogRecord
-        logging.Logger.makeRecord = _make_record(logging.Logger.makeRecord)  # type: ignore[method-assign]
-        logging.makeLogRecord = _make_log_record(logging.makeLogRecord)
-        wrapt.register_post_import_hook(_hook_structlog, "structlog._base")
-    if options.log_format != "keep" and "format" not in _originals:
-        _originals["format"] = logging.Handler.format
-        formatter: Formatter = JsonFormatter() if options.log_format == "json" else TextFormatter()
-        logging.Handler.format = _format_on_terminals(logging.Handler.format, formatter)  # type: ignore[method-assign]
+    if _originals:
+        return
+    if options.log_fields:
+        _replace(logging.Logger, "makeRecord", _make_record)
+        _replace(logging, "makeLogRecord", _make_log_record)
+        _replace(logging.Handler, "handle", _handle)
+        structlog_fields.install(fields)
+    if options.log_format != "keep":
+        formatter = log_format.JsonFormatter() if options.log_format == "json" else log_format.TextFormatter()
+        _replace(logging.Handler, "format", lambda original: log_terminal.on_terminals(original, formatter))
 
 
 def uninstall() -> None:
-    """Undo :func:`install` (structlog keeps its hook, which does nothing any more)."""
-    for name, original in _originals.items():
-        setattr({"makeRecord": logging.Logger, "format": logging.Handler}.get(name, logging), name, original)
+    """Undo :func:`install`."""
+    for (owner, name), original in _originals.items():
+        setattr(owner, name, original)
     _originals.clear()
+    structlog_fields.uninstall()
+    log_start.undo()
+
+
+def _replace(owner: Any, name: str, wrapped: Any) -> None:
+    original = _originals[owner, name] = getattr(owner, name)
+    setattr(owner, name, wrapped(original))
 
 
 def fields(error: BaseException | None = None) -> Fields:
@@ -58,44 +67,75 @@ def fields(error: BaseException | None = None) -> Fields:
     """
     context = otel_context.get_current()
     correlation = current(context)
-    if correlation is None and error is not None:
-        found = _left_request(error)
-        if found is not None:
-            return found
-    span = trace.get_current_span(context).get_span_context()
+    if correlation is None:
+        # The server's own error page is logged while the exception is handled, without naming it.
+        left = sys.exc_info()[1] if error is None else error
+        if left is not None:
+            found = _left_request(left)
+            if found is not None:
+                return found
+        if not context:
+            return NOTHING
     request_id = "" if correlation is None else correlation.request_id
-    if span.is_valid:
-        return request_id, f"{span.trace_id:032x}", f"{span.span_id:016x}"
-    return request_id, "" if correlation is None else f"{correlation.trace_id:032x}", ""
+    # Read as trace.get_current_span reads it, without its check of an abstract class; and bytes.hex takes a quarter of the
+    # time of formatting a number: records are many.
+    span: Any = context.get(_SPAN_KEY)
+    if span is not None:
+        ids = span.get_span_context()
+        if ids.is_valid:
+            return request_id, ids[0].to_bytes(16, "big").hex(), ids[1].to_bytes(8, "big").hex()
+    return request_id, "" if correlation is None else correlation.trace_id.to_bytes(16, "big").hex(), ""
 
 
 def _left_request(error: BaseException) -> Fields | None:
     """The IDs that the request left on its exception, on one that caused it, or on a member of a group."""
-    waiting: list[BaseException] = [error]
+    waiting: list[Any] = [error]
     seen: set[int] = set()
     while waiting and len(seen) < _SEARCH_LIMIT:
         candidate = waiting.pop(0)
-        if id(candidate) in seen:
+        if id(candidate) in seen or not isinstance(candidate, BaseException):
             continue
         seen.add(id(candidate))
-        mark: Fields | None = getattr(candidate, "__otel_cc_correlation__", None)
+        mark: Fields | None = candidate.__dict__.get(MARK)
         if mark is not None:
             return mark
-        waiting += [e for e in (candidate.__cause__, candidate.__context__) if e is not None]
-        waiting += getattr(candidate, "exceptions", ())
+        waiting += (candidate.__cause__, candidate.__context__, *getattr(candidate, "exceptions", ()))
     return None
 
 
+def _fill(record: logging.LogRecord) -> None:
+    """Set those fields that the record does not have."""
+    values = record.__dict__
+    info = record.exc_info
+    request_id, trace_id, span_id = fields(info[1] if info and isinstance(info, tuple) else None)
+    if "_logger" in values and type(record.msg) is dict:
+        # An event of structlog's on its way to its ProcessorFormatter: two different IDs of one line help nobody.
+        event = record.msg
+        request_id = event.get("request_id", request_id)
+        trace_id = event.get("trace_id", trace_id)
+        span_id = event.get("span_id", span_id)
+    values.setdefault("request_id", request_id)
+    values.setdefault("trace_id", trace_id)
+    values.setdefault("span_id", span_id)
+
+
 def _make_record(original: Any) -> Any:
-    def makeRecord(self: logging.Logger, *args: Any, **kwargs: Any) -> logging.LogRecord:
-        record: logging.LogRecord = original(self, *args, **kwargs)
+    def makeRecord(
+        self: logging.Logger,
+        name: str,
+        level: int,
+        fn: str,
+        lno: int,
+        msg: object,
+        args: Any,
+        exc_info: Any,
+        func: str | None = None,
+        extra: Any = None,
+        sinfo: str | None = None,
+    ) -> logging.LogRecord:
+        record: logging.LogRecord = original(self, name, level, fn, lno, msg, args, exc_info, func, extra, sinfo)
         try:
-            info = record.exc_info
-            found = fields(info[1] if info else None)
-            values = record.__dict__
-            for name, value in zip(NAMES, found, strict=True):
-                if name not in values:
-                    values[name] = value
+            _fill(record)
         except Exception:
             guard.failed("the log record")
         return record
@@ -114,71 +154,14 @@ def _make_log_record(original: Any) -> Any:
     return makeLogRecord
 
 
-def _format_on_terminals(original: Any, formatter: Formatter) -> Any:
-    def format(self: logging.Handler, record: logging.LogRecord) -> str:
-        try:
-            if _is_terminal(self) and not _is_structured(self.formatter):
-                return formatter.format(record)
-        except Exception:
-            guard.failed("the log format")
-        text: str = original(self, record)
-        return text
-
-    return format
-
-
-def _is_terminal(handler: logging.Handler) -> bool:
-    """Whether a handler writes to standard output or error: a file of the application's keeps its own format."""
-    stream = getattr(handler, "stream", None)
-    return stream is not None and stream in (sys.stderr, sys.stdout, sys.__stderr__, sys.__stdout__)
-
-
-def _is_structured(formatter: logging.Formatter | None) -> bool:
-    """Whether the application chose a structured format itself, such as python-json-logger's or structlog's."""
-    kind = type(formatter)
-    return "json" in kind.__name__.lower() or kind.__module__.startswith(("structlog", "pythonjsonlogger"))
-
-
-def _hook_structlog(module: Any) -> None:
-    cls = getattr(module, "BoundLoggerBase", None)
-    original = getattr(cls, "_process_event", None)
-    if cls is None or original is None:
-        guard.warn_once(
-            "structlog", "this version of structlog is not known: its events have no request_id of their own."
-        )
-        return
-
-    def _process_event(self: Any, method_name: str, event: Any, event_kw: dict[str, Any]) -> Any:
-        if _originals:
+def _handle(original: Any) -> Any:
+    def handle(self: logging.Handler, record: logging.LogRecord) -> Any:
+        # A logger of the application's own may make its records without the wrapped method.
+        if "span_id" not in record.__dict__ or "request_id" not in record.__dict__:
             try:
-                bound = self._context
-                info = event_kw.get("exc_info")
-                error = info if isinstance(info, BaseException) else sys.exc_info()[1] if info else None
-                for name, value in zip(NAMES, fields(error), strict=True):
-                    if name not in event_kw and name not in bound:
-                        event_kw[name] = value
+                _fill(record)
             except Exception:
-                guard.failed("the structlog event")
-        return original(self, method_name, event, event_kw)
+                guard.failed("the log record")
+        return original(self, record)
 
-    cls._process_event = _process_event
-
-
-class _LastResort(logging.StreamHandler):  # type: ignore[type-arg]  # not subscriptable before Python 3.11
-    """Shows our own lines where the application has configured no logging: Python's last resort shows warnings only."""
-
-    def __init__(self) -> None:
-        super().__init__(sys.stderr)
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        # OpenTelemetry's own handler exports records, it shows none.
-        shown = [handler for handler in logging.getLogger().handlers if type(handler).__name__ != "LoggingHandler"]
-        return False if shown else bool(super().handle(record))
-
-
-def _make_ours_visible() -> None:
-    logger = logging.getLogger("otel_cc")
-    if not any(isinstance(handler, _LastResort) for handler in logger.handlers):
-        logger.addHandler(_LastResort())
-        if logger.level == logging.NOTSET:
-            logger.setLevel(logging.INFO)
+    return handle

@@ -75,42 +75,35 @@ def _cut(encoded: str) -> str:
             return encoded
 
 
-def comment(tags: Mapping[str, object], link: tuple[int, int, int] | None = None, doubled: bool = False) -> str:
+def comment(tags: Mapping[str, object], doubled: bool = False) -> str:
     """The comment, or "" when there is nothing to say.
 
     :param tags: keys and values; None leaves its key out
-    :param link: the span to name in ``traceparent``: trace ID (128 bits), span ID (64 bits) and flags (8 bits). They are
-        numbers, so that nothing else can be in them
     :param doubled: whether to write ``%%`` for ``%``, for a driver that takes ``%`` for the begin of a parameter in this
         execution (paramstyles format and pyformat with parameters); the others would send the doubled one as it is
     """
-    pairs = tuple(tags.items())
-    trace_id, span_id, flags = link or (0, 0, 0)
-    for _, value in pairs:
-        # Equal keys of the cache must mean equal texts, and only short ones are worth keeping.
-        if type(value) is not str or len(value) > LIMIT:
-            before, after, without = _around.__wrapped__(pairs, trace_id, flags, doubled)
-            break
-    else:
-        before, after, without = _around(pairs, trace_id, flags, doubled)
-    return f"{before}{span_id:016x}{after}" if link else without
+    pairs = sorted((quote(key), quote(value)) for key, value in tags.items() if value is not None)
+    text = ",".join(f"{key}='{value}'" for key, value in pairs)
+    if doubled:
+        text = text.replace("%", "%%")
+    return f"/*{text}*/" if text else ""
 
 
-_TRACEPARENT = "traceparent"
+# The pairs that differ from request to request and from statement to statement, in the order of a comment.
+VARIABLE = ("request_id", "traceparent")
 
 
 @lru_cache(maxsize=256)
-def _around(pairs: tuple[tuple[str, object], ...], trace_id: int, flags: int, doubled: bool) -> tuple[str, str, str]:
-    """What stands before and after the span ID, and the whole comment without a link.
+def around(pairs: tuple[tuple[str, object], ...], doubled: bool) -> tuple[str, str, str]:
+    """What :func:`comment` writes before, between and after the :data:`VARIABLE` pairs; it is the same for a whole route.
 
-    Within a request only the span ID is new with each statement, so the rest of the text is made once.
+    :param pairs: keys and values of the other pairs
     """
-    quoted = sorted((quote(key), quote(value)) for key, value in pairs if value is not None)
-    place = bisect([key for key, _ in quoted], _TRACEPARENT)
-    texts = [f"{key}='{value}'" for key, value in quoted]
+    parts = ["", "", ""]
+    for key, value in sorted((quote(key), quote(value)) for key, value in pairs if value is not None):
+        if key not in VARIABLE:
+            place = bisect(VARIABLE, key)
+            parts[place] += f"{key}='{value}'," if place == 0 else f",{key}='{value}'"
     if doubled:
-        texts = [text.replace("%", "%%") for text in texts]
-    first = "".join(f"{text}," for text in texts[:place])
-    last = "".join(f",{text}" for text in texts[place:])
-    without = f"/*{','.join(texts)}*/" if texts else ""
-    return f"/*{first}{_TRACEPARENT}='00-{trace_id:032x}-", f"-{flags:02x}'{last}*/", without
+        parts = [part.replace("%", "%%") for part in parts]
+    return parts[0], parts[1], parts[2]

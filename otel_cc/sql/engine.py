@@ -13,11 +13,11 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
-from opentelemetry.trace import DEFAULT_TRACE_STATE, SpanKind, TraceFlags
+from opentelemetry.trace import SpanKind
 
 from otel_cc import context, guard, settings
-from otel_cc.sql import comment
 from otel_cc.sql.budget import Budget
+from otel_cc.sql.commenter import Commenter
 from otel_cc.sql.execution import Execution, Records, switches
 from otel_cc.sql.statement import Statements
 
@@ -65,6 +65,7 @@ class _Dialect:
     def __init__(self, dialect: Any, url: Any) -> None:
         self._dialect = dialect
         self._driver = str(dialect.driver)
+        self._commenter = Commenter(self._driver)
         self._budget = Budget(self._driver, settings.get().sql_comment_budget)
         system = str(dialect.name)
         base: dict[str, Any] = {"db.system.name": _SYSTEMS.get(system, system)}
@@ -166,7 +167,7 @@ class _Dialect:
                 if span is None:
                     # Contrib's span of this statement, which is never the current one; else what runs around it.
                     span = getattr(execution_context, "_otel_span", None) or trace.get_current_span(current)
-                execution.add_comment(self._comment(correlation, span, interpolated))
+                execution.add_comment(self._commenter.comment(correlation, span.get_span_context(), interpolated))
         except Exception:
             guard.failed("the SQL comment")
         return execution
@@ -178,13 +179,3 @@ class _Dialect:
             and self._driver in _DECLARING
             and (self._dialect.server_version_info or _UNKNOWN_VERSION) < (16,)
         )
-
-    def _comment(self, correlation: context.Correlation, span: trace.Span, interpolated: bool) -> str:
-        tags = {**correlation.tags(), "db_driver": self._driver, "request_id": correlation.request_id}
-        trace_id, span_id, _, flags, state, valid = span.get_span_context()
-        # An unsampled trace is not in the trace store, so there is nothing to link to.
-        if not valid or not flags & TraceFlags.SAMPLED:
-            return comment.comment(tags, doubled=interpolated)
-        if state is not DEFAULT_TRACE_STATE and state:
-            tags["tracestate"] = state.to_header()
-        return comment.comment(tags, (trace_id, span_id, flags), interpolated)

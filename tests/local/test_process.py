@@ -29,20 +29,23 @@ def python(code: str) -> list[str]:
 
 
 # A leader with a child in its group, one in a session of its own, and a grandchild of that; all ignore SIGTERM.
+# One write a line: the pieces of an unbuffered print() of several processes run into each other.
 STUBBORN = """
-import os, signal, time
+import os, signal, sys, time
+def tell():
+    sys.stdout.write(f"pid {os.getpid()}\\n")
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 if os.fork() == 0:
-    print("pid", os.getpid())
+    tell()
     time.sleep(600)
 if os.fork() == 0:
     os.setsid()
     if os.fork() == 0:
-        print("pid", os.getpid())
+        tell()
         time.sleep(600)
-    print("pid", os.getpid())
+    tell()
     time.sleep(600)
-print("pid", os.getpid())
+tell()
 time.sleep(600)
 """
 

@@ -188,24 +188,6 @@ def test_a_doubled_comment_is_the_plain_one_after_the_driver(tags: dict[str, str
     assert comment.comment(tags, doubled=True) % () == comment.comment(tags)
 
 
-PARENT = "traceparent='00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-03'"
-
-
-@given(st.dictionaries(texts | st.sampled_from(["a", "trace", "tracestate", "zone"]), texts, max_size=5))
-@example({})
-@example({"a-b": "", "a": "", "tracestate": "", "traceparent-": ""})
-def test_the_trace_context_stands_where_its_key_belongs(tags: dict[str, str]) -> None:
-    text = comment.comment(tags, (0x0AF7651916CD43DD8448EB211C80319C, 0x00F067AA0BA902B7, 3))
-    assert WHOLE.fullmatch(text)
-    keys = [pair.partition("=")[0] for pair in text[2:-2].split(",")]
-    assert keys == sorted([*map(comment.quote, tags), "traceparent"])
-    assert PARENT in text[2:-2].split(",")
-
-
-def test_a_link_is_written_in_full_length() -> None:
-    assert comment.comment({}, (1, 2, 1)) == f"/*traceparent='00-{'1':0>32}-{'2':0>16}-01'*/"
-
-
 def test_nothing_but_none_means_no_comment() -> None:
     assert comment.comment({"route": None}) == ""
     assert comment.comment({"route": None, "task": ""}) == "/*task=''*/"

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session, declarative_base
 
 from otel_cc import guard
-from otel_cc.sql import comment
+from otel_cc.sql.commenter import Commenter
 from otel_cc.sql.execution import switches
 from tests.sql.conftest import (
     POSTGRES_DRIVERS,
@@ -889,7 +889,7 @@ def test_a_failure_of_ours_is_not_the_applications(
     if broken == "span":
         monkeypatch.setattr(switches.spans, "tracer", None)
     elif broken == "comment":
-        monkeypatch.setattr(comment, "comment", fail)
+        monkeypatch.setattr(Commenter, "comment", fail)
     else:
         monkeypatch.setattr(switches.spans, "duration", None)
     with recorded.request():

@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from otel_cc.sql import comment
+from otel_cc.sql.commenter import Commenter
 from tests.sql.conftest import Database, Driver, Telemetry, bare, comments, every_driver, every_postgres_driver
 
 PAYLOADS: dict[str, Any] = {
@@ -112,9 +113,9 @@ def naively(value: object) -> str:
 def naive(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Our code with the escaper taken out."""
     monkeypatch.setattr(comment, "quote", naively)
-    comment._around.cache_clear()
+    comment.around.cache_clear()
     yield
-    comment._around.cache_clear()
+    comment.around.cache_clear()
 
 
 SELECT = "SELECT id FROM victim ORDER BY id"
@@ -179,15 +180,15 @@ def test_doubling_a_percent_sign_the_wrong_way_breaks_the_query_or_the_value(
     database: Callable[..., Database],
 ) -> None:
     """Why it depends on the driver; Google's package doubles always (google/sqlcommenter #57)."""
-    original = comment.comment
+    original = Commenter.comment
 
-    def wrongly(tags: Any, link: Any = None, doubled: bool = False) -> str:
-        return original(tags, link, not doubled)
+    def wrongly(self: Commenter, correlation: Any, linked: Any, doubled: bool) -> str:
+        return original(self, correlation, linked, not doubled)
 
     recorded = telemetry()
     connected = database(driver)
     victim(connected, "victim")
-    monkeypatch.setattr(comment, "comment", wrongly)
+    monkeypatch.setattr(Commenter, "comment", wrongly)
     with recorded.request(route=ROUTE):
         if connected.sync_engine.dialect.paramstyle in ("format", "pyformat"):
             with pytest.raises((sa.exc.DBAPIError, TypeError, ValueError)):

@@ -75,6 +75,8 @@ def test_a_text_is_looked_at_once() -> None:
     long = "SELECT '" + "x" * TEXT_LIMIT + "'"
     assert statements.of(long) is statements.of("".join(long))
     assert statements.of(long) is not statements.of(long + " ")
+    # The table knows a long text without keeping it.
+    assert [len(key) for key in statements._known if isinstance(key, str)] == [len("SELECT 1")]
 
 
 def test_a_long_text_is_cut_in_the_attributes() -> None:

@@ -21,6 +21,7 @@ from typing import Any
 from opentelemetry import _logs, metrics, trace
 
 from otel_cc import fork, guard, report, settings
+from otel_cc.metrics import counters
 from otel_cc.tracing.processor import SpanQueue
 
 _serving: set[tuple[int, str]] = set()
@@ -103,9 +104,9 @@ def flush(timeout: float) -> bool:
     deadline = time.monotonic() + timeout
     results: list[bool] = []
 
-    def run(force_flush: Callable[[int], Any]) -> None:
+    def run(force_flush: Callable[[int], Any], times: int) -> None:
         try:
-            results.append(force_flush(int(timeout * 1000)) is not False)
+            results.append(all(force_flush(int(timeout * 1000)) is not False for _ in range(times)))
         except Exception:
             results.append(False)
 
@@ -113,7 +114,9 @@ def flush(timeout: float) -> bool:
     for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
         force_flush = getattr(provider, "force_flush", None)
         if force_flush is not None:
-            threads.append(threading.Thread(target=run, args=(force_flush,), name="otel-cc-flush", daemon=True))
+            # A series that nobody has seen yet is exported as 0 first: its value needs a second export.
+            times = 2 if provider is metrics.get_meter_provider() and counters.unannounced() else 1
+            threads.append(threading.Thread(target=run, args=(force_flush, times), name="otel-cc-flush", daemon=True))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -139,6 +142,7 @@ def _at_exit() -> None:
     if _deadline is None or now > _deadline + 60:
         _deadline = now + settings.get().shutdown_timeout
     try:
+        counters.announce_all()
         _deliver_by(_deadline)
         report.withdraw()
     except Exception:

@@ -1,16 +1,28 @@
-"""Instruments, made from the catalogue."""
+"""Instruments, made from the catalogue: nothing is measured under a name that is not in it."""
 
 from __future__ import annotations
 
-from opentelemetry import metrics
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from otel_cc.metrics.catalogue import CATALOGUE
+from opentelemetry import metrics
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from otel_cc import guard
+from otel_cc.metrics import bounds
+from otel_cc.metrics.bounds import bounded
+from otel_cc.metrics.catalogue import CATALOGUE, Instrument
+from otel_cc.metrics.counters import Counter
 from otel_cc.metrics.histogram import LeanHistogram
 from otel_cc.version import __version__
 
-__all__ = ["histogram"]
+__all__ = ["Values", "bounded", "counter", "histogram", "observe"]
 
-_histograms: dict[tuple[int, str], LeanHistogram] = {}
+Values = Iterable[tuple[float, dict[str, Any]]]
+
+_made: dict[tuple[int, str], Any] = {}
+_observers: dict[tuple[int, str], list[Callable[[], Values]]] = {}
 
 
 def histogram(name: str) -> LeanHistogram:
@@ -18,13 +30,98 @@ def histogram(name: str) -> LeanHistogram:
 
     :raises KeyError: the catalogue has no such instrument
     """
+    found: LeanHistogram = _once(name, _make_histogram)
+    return found
+
+
+def counter(name: str) -> Counter:
+    """The counter of the catalogue with this name, of the current meter provider.
+
+    :raises KeyError: the catalogue has no such instrument
+    """
+    found: Counter = _once(name, _make_counter)
+    return found
+
+
+def observe(name: str, read: Callable[[], Values], *, in_children: bool = False) -> Callable[[], None]:
+    """Read values at every collection: for what is known anyway and must cost nothing when it changes.
+
+    :param name: of a gauge, an updown or a counter in the catalogue; several readers of one name add their values
+    :param read: returns values and their attributes; it may be called in any thread, and one that raises shows nothing
+    :param in_children: whether a forked child reads it, too; a state that belongs to one process must not be reported
+        by its children
+    :returns: takes the reader back
+    :raises KeyError: the catalogue has no such instrument
+    """
+    pid = os.getpid()
+
+    def reading() -> Values:
+        return read() if in_children or os.getpid() == pid else ()
+
+    readers: list[Callable[[], Values]] = _once(name, _make_observable)
+    readers.append(reading)
+
+    def take_back() -> None:
+        if reading in readers:
+            readers.remove(reading)
+
+    return take_back
+
+
+def _once(name: str, make: Callable[[str, Instrument, Any], Any]) -> Any:
     provider = metrics.get_meter_provider()
     key = (id(provider), name)
-    if key not in _histograms:
+    if key not in _made:
         entry = CATALOGUE[name]
-        meter = provider.get_meter(f"otel_cc.{entry.scope}", __version__)
-        instrument = meter.create_histogram(
+        _made[key] = make(name, entry, provider.get_meter(f"otel_cc.{entry.scope}", __version__))
+    return _made[key]
+
+
+def _make_histogram(name: str, entry: Instrument, meter: Any) -> LeanHistogram:
+    _expect(name, entry, "histogram")
+    return LeanHistogram(
+        meter.create_histogram(
             name, unit=entry.unit, description=entry.text, explicit_bucket_boundaries_advisory=entry.buckets
         )
-        _histograms[key] = LeanHistogram(instrument)
-    return _histograms[key]
+    )
+
+
+def _make_counter(name: str, entry: Instrument, meter: Any) -> Counter:
+    _expect(name, entry, "counter")
+    made = Counter()
+    meter.create_observable_counter(name, [made.observe], entry.unit, entry.text)
+    return made
+
+
+def _make_observable(name: str, entry: Instrument, meter: Any) -> list[Callable[[], Values]]:
+    _expect(name, entry, "counter", "updown", "gauge")
+    readers: list[Callable[[], Values]] = []
+
+    def callback(options: CallbackOptions) -> Iterable[Observation]:
+        for read in tuple(readers):
+            try:
+                values = [Observation(value, attributes) for value, attributes in read()]
+            except Exception:
+                guard.failed(f"the metric {name}")
+                continue
+            yield from values
+
+    create = {
+        "counter": meter.create_observable_counter,
+        "updown": meter.create_observable_up_down_counter,
+        "gauge": meter.create_observable_gauge,
+    }[entry.kind]
+    create(name, [callback], entry.unit, entry.text)
+    return readers
+
+
+def _expect(name: str, entry: Instrument, *kinds: str) -> None:
+    if entry.kind not in kinds:
+        raise TypeError(f"{name} is a {entry.kind} in the catalogue.")
+
+
+def _count_overflow(attribute: str) -> None:
+    counter("commandcenter.metrics.overflow").add(1, {"label": attribute})
+
+
+bounds.when_overflown(_count_overflow)

@@ -15,6 +15,10 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import Histogram
 
 from otel_cc import guard
+from otel_cc.metrics.catalogue import SERIES_LIMIT
+
+# https://opentelemetry.io/docs/specs/otel/metrics/sdk/#overflow-attribute
+_OVERFLOW: Mapping[str, Any] = {"otel.metric.overflow": True}
 
 
 class _Measurement:
@@ -38,6 +42,7 @@ class LeanHistogram:
     def __init__(self, instrument: Histogram) -> None:
         self.instrument = instrument
         self._consumer: Any = getattr(instrument, "_measurement_consumer", None)
+        self._series: set[tuple[tuple[str, Any], ...]] = set()
         # By the identity of the attributes; the dict itself is kept, so that no other one gets the same.
         self._bound: dict[int, tuple[Mapping[str, Any], Any, list[Any]]] = {}
 
@@ -61,7 +66,8 @@ class LeanHistogram:
         for aggregate in bound[2]:
             aggregate(measurement, sampled)
 
-    def _record_and_bind(self, value: float, attributes: Mapping[str, Any], context: Context) -> None:
+    def _record_and_bind(self, value: float, given: Mapping[str, Any], context: Context) -> None:
+        attributes = self._limited(given)
         self.instrument.record(value, attributes, context)
         if self._consumer is None:
             return
@@ -77,10 +83,19 @@ class LeanHistogram:
                     aggregates.append(match._attributes_aggregation[_hash_attributes(seen)].aggregate)
             if len(self._bound) >= 4096:
                 self._bound.clear()
-            self._bound[id(attributes)] = (attributes, storages, aggregates)
+            self._bound[id(given)] = (given, storages, aggregates)
         except (AttributeError, ImportError, KeyError, TypeError):
             self._bound.clear()
             self._consumer = None
             guard.warn_once(
                 "lean histogram", "this OpenTelemetry SDK has no place for the lean histogram; its own is used."
             )
+
+    def _limited(self, attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The attributes, or those of the overflow when there are too many combinations."""
+        series = tuple(attributes.items())
+        if series not in self._series:
+            if len(self._series) >= SERIES_LIMIT - 1:
+                return _OVERFLOW
+            self._series.add(series)
+        return attributes

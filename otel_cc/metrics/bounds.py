@@ -1,0 +1,44 @@
+"""Bounds on what becomes a label: a value that users can choose must not become a time series each time.
+
+A process remembers the first values of an attribute, up to its bound in the catalogue; every further one is counted as
+``_OTHER``, and that it was is counted, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from otel_cc.metrics.catalogue import BOUNDS, OTHER
+
+_seen: dict[str, set[str]] = {}
+_overflown: list[Callable[[str], None]] = []
+
+
+def bounded(attribute: str, value: str) -> str:
+    """``value`` as a label: itself, or ``_OTHER`` when too many others were there before it.
+
+    :param attribute: its name in the catalogue
+    :raises KeyError: the catalogue has no bound for this attribute
+    """
+    seen = _seen.get(attribute)
+    if seen is None:
+        seen = _seen.setdefault(attribute, set())
+    if value in seen:
+        return value
+    # One place is kept for OTHER itself.
+    if len(seen) < BOUNDS[attribute] - 1:
+        seen.add(value)
+        return value
+    for tell in _overflown:
+        tell(attribute)
+    return OTHER
+
+
+def when_overflown(tell: Callable[[str], None]) -> None:
+    """Call ``tell`` with the name of an attribute for every measurement whose value is beyond the bound."""
+    _overflown.append(tell)
+
+
+def forget() -> None:
+    """Begin anew; for tests."""
+    _seen.clear()

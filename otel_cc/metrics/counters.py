@@ -1,0 +1,96 @@
+"""A counter of plain numbers, read when metrics are collected; the first event of a series is visible to ``rate()``.
+
+A series that appears in Prometheus with the value 1 has not risen, so ``rate()`` and ``increase()`` do not see the first
+error of its kind. Here a new series is shown as 0 once and with its value from the next collection on; whoever collects
+for the last time gets the value (:func:`announce_all`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import WeakSet
+
+from opentelemetry.metrics import CallbackOptions, Observation
+
+from otel_cc.metrics.catalogue import SERIES_LIMIT
+
+Attributes = Mapping[str, Any]
+Key = tuple[tuple[str, Any], ...]
+
+# https://opentelemetry.io/docs/specs/otel/metrics/sdk/#overflow-attribute
+OVERFLOW: Key = (("otel.metric.overflow", True),)
+
+_all: WeakSet[Counter] = WeakSet()
+
+
+class Counter:
+    """Counts by attributes; safe in threads, and from zero in a forked child."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: dict[Key, float] = {}
+        self._announced: set[Key] = set()
+        _all.add(self)
+
+    def add(self, amount: float, attributes: Attributes) -> None:
+        """Count.
+
+        :param amount: in the unit of the instrument, not negative; 0 announces the series
+        :param attributes: names of the catalogue, always in the same order
+        """
+        key = tuple(attributes.items())
+        with self._lock:
+            value = self._values.get(key)
+            if value is None:
+                if len(self._values) >= SERIES_LIMIT - 1:
+                    key = OVERFLOW
+                value = self._values.get(key, 0)
+            self._values[key] = value + amount
+
+    def observe(self, options: CallbackOptions) -> Iterable[Observation]:
+        """The values, for an observable counter."""
+        with self._lock:
+            values = list(self._values.items())
+            news = [key for key, _ in values if key not in self._announced]
+            self._announced.update(news)
+        for key, value in values:
+            yield Observation(0 if key in news else value, dict(key))
+
+    @property
+    def unannounced(self) -> bool:
+        """Whether there is a series that no collection has shown yet."""
+        with self._lock:
+            return len(self._announced) < len(self._values)
+
+    def announce(self) -> None:
+        """Show every series with its value from the next collection on."""
+        with self._lock:
+            self._announced.update(self._values)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        self._values.clear()
+        self._announced.clear()
+
+
+def unannounced() -> bool:
+    """Whether any counter has a series that no collection has shown yet: then collect once more at the end."""
+    return any(counter.unannounced for counter in _all)
+
+
+def announce_all() -> None:
+    """Show every series of every counter with its value from the next collection on, which may be the last one."""
+    for counter in _all:
+        counter.announce()
+
+
+def _after_fork() -> None:
+    for counter in _all:
+        counter._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

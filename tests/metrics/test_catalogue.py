@@ -1,0 +1,56 @@
+"""The catalogue is complete and consistent, and instruments are made as it says."""
+
+from __future__ import annotations
+
+import pytest
+
+from otel_cc import metrics
+from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, prometheus_name
+
+
+def test_every_attribute_has_a_bound_and_every_bound_an_attribute() -> None:
+    used = {attribute for entry in CATALOGUE.values() for attribute in entry.attributes}
+    assert used == set(BOUNDS)
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_an_entry_is_consistent(name: str) -> None:
+    entry = CATALOGUE[name]
+    assert bool(entry.buckets) == (entry.kind == "histogram")
+    assert list(entry.buckets) == sorted(set(entry.buckets))
+    assert entry.text.endswith(".")
+    assert entry.unit in ("s", "By") or entry.unit.startswith("{")
+    assert entry.merged == "sum" or entry.kind == "gauge"
+
+
+def test_prometheus_names() -> None:
+    assert {
+        name: prometheus_name(name)
+        for name in (
+            "commandcenter.errors",
+            "http.server.request.duration",
+            "http.server.request.body.size",
+            "http.server.active_requests",
+            "db.client.connection.timeouts",
+            "celery.worker.heartbeat.timestamp",
+            "process.cpu.time",
+        )
+    } == {
+        "commandcenter.errors": "commandcenter_errors_total",
+        "http.server.request.duration": "http_server_request_duration_seconds",
+        "http.server.request.body.size": "http_server_request_body_size_bytes",
+        "http.server.active_requests": "http_server_active_requests",
+        "db.client.connection.timeouts": "db_client_connection_timeouts_total",
+        "celery.worker.heartbeat.timestamp": "celery_worker_heartbeat_timestamp_seconds",
+        "process.cpu.time": "process_cpu_time_seconds_total",
+    }
+
+
+def test_an_instrument_that_is_not_in_the_catalogue_cannot_be_made() -> None:
+    for make in (metrics.histogram, metrics.counter):
+        with pytest.raises(KeyError):
+            make("http.server.requests")
+    with pytest.raises(KeyError):
+        metrics.observe("http.server.requests", lambda: ())
+    with pytest.raises(TypeError, match="is a histogram in the catalogue"):
+        metrics.counter("http.server.request.duration")

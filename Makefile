@@ -24,15 +24,18 @@ check: $(STAMP) ## format, lint, strict types, layers, generated pages
 	$(RUN)/ruff check
 	$(RUN)/mypy
 	$(RUN)/python -m tools.settings_page --check
+	$(RUN)/python -m tools.metrics_page --check
 	$(RUN)/python -m pytest -q tests/test_layers.py tests/test_house.py
 
 fix: $(STAMP) ## repair format, lint and generated pages
 	$(RUN)/ruff check --fix
 	$(RUN)/ruff format
 	$(RUN)/python -m tools.settings_page
+	$(RUN)/python -m tools.metrics_page
 
 docs: $(STAMP) ## write the generated pages
 	$(RUN)/python -m tools.settings_page
+	$(RUN)/python -m tools.metrics_page
 
 bench: $(STAMP) ## what a request costs, beside others (QUICK=1 takes three minutes)
 	@$(RUN)/python -m benchmarks $(ARGS)

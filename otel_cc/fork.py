@@ -7,7 +7,10 @@ for ever on an export lock that was held at the fork, and sends over the parent'
 
 from __future__ import annotations
 
+import codecs
+import importlib
 import os
+import sys
 import threading
 from typing import Any
 
@@ -19,6 +22,11 @@ from otel_cc.tracing.processor import SpanQueue
 
 def install() -> None:
     """Register the repair; call it once, after the providers are set."""
+    # What Python and requests import at the first connect. A child that is forked at that moment, in another thread,
+    # inherits the lock of a half-imported module and waits for it for ever in its own first connect.
+    codecs.lookup("idna")
+    if "requests" in sys.modules:
+        importlib.import_module("netrc")
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_repair)
 

@@ -97,6 +97,12 @@ def _from_environment(version: str | None) -> None:
         )
 
     def metrics(exporters: dict[str, Any]) -> None:
+        if "prometheus" in exporters:
+            from otel_cc.metrics.pull.reader import PullReader
+
+            # First, because a flush goes from one reader to the next and a dead collector uses up the time.
+            others = {name: exporter for name, exporter in exporters.items() if name != "prometheus"}
+            exporters = {"prometheus": PullReader, **others}
         upstream._init_metrics(exporters, resource, transport.lean(exporters, "metrics"))
 
     def logs(exporters: dict[str, Any]) -> None:
@@ -111,7 +117,8 @@ def _from_environment(version: str | None) -> None:
             names[index] = upstream._get_exporter_names(signal)
             exporters = upstream._import_exporters(*names)[index]
         except Exception as error:
-            _broken(signal, f"{variable}={os.environ.get(variable)!r}", error)
+            hint = " or pip install 'otel-cc[prometheus]'" if "'prometheus'" in str(error) else ""
+            _broken(signal, f"{variable}={os.environ.get(variable)!r}{hint}", error)
         try:
             init(exporters)
         except Exception as error:

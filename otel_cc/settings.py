@@ -109,6 +109,9 @@ SETTINGS: tuple[Setting, ...] = (
             "The share of a statement's expected time that its comment may cost when OTEL_CC_SQL_COMMENT=auto."),
     Setting("OTEL_CC_CELERY_HEADERS_ENABLED", "celery_headers", "true", _boolean, "true or false",
             "Writes the request ID and the trace context into the headers of Celery messages."),
+    Setting("OTEL_CC_CELERY_MONITOR_ENABLED", "celery_monitor", "true", _boolean, "true or false",
+            "Reads the depth of the Celery queues and counts the workers over a connection of its own: in workers, in beat, "
+            "and in processes that publish tasks, of which one on a machine does it."),
     Setting("OTEL_CC_OUTGOING_ENABLED", "outgoing", "true", _boolean, "true or false",
             "Adds the request ID to outgoing calls of instrumented clients, beside the trace context."),
     Setting("OTEL_CC_FLUSH_TIMEOUT", "flush_timeout", "3", _seconds, "seconds, 0 to 3600",
@@ -136,6 +139,7 @@ class Settings:
     sql_comment: str
     sql_comment_budget: float
     celery_headers: bool
+    celery_monitor: bool
     outgoing: bool
     flush_timeout: float
     shutdown_timeout: float
@@ -166,8 +170,9 @@ def load(environ: Mapping[str, str]) -> Settings:
     return Settings(**values, problems=tuple(problems))
 
 
-# Variables that are not settings: OTEL_CC_STRICT belongs to the tests (guard.py).
-INTERNAL = frozenset({"OTEL_CC_STRICT"})
+# Variables that are not settings: OTEL_CC_STRICT belongs to the tests (guard.py), OTEL_CC_METRICS_RUN to the processes of
+# one start (metrics/pull/reader.py).
+INTERNAL = frozenset({"OTEL_CC_STRICT", "OTEL_CC_METRICS_RUN"})
 
 
 @cache

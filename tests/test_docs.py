@@ -20,7 +20,6 @@ from otel_cc import distro, guard, report, request_id, settings
 from otel_cc.celery import message
 from otel_cc.cli.verbs import app as cli
 from otel_cc.local.otlp import Sink
-from otel_cc.metrics.catalogue import CATALOGUE
 from otel_cc.sql import budget, comment, statement
 from tests.conftest import Launch
 from tools import interpreters, venv
@@ -376,11 +375,6 @@ def test_the_headers_of_a_message_are_those_of_the_code() -> None:
     text = doc("celery").read_text()
     assert f"| `{message.REQUEST_ID}` |" in text
     assert f"`{message.FOREIGN_REQUEST_ID}`" in text
-
-
-@pytest.mark.parametrize("name", CATALOGUE)
-def test_every_duration_is_named(name: str) -> None:
-    assert f"`{name}`" in doc("data-path").read_text()
 
 
 def test_other_tracers_are_those_of_the_code() -> None:

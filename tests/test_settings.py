@@ -31,6 +31,7 @@ def test_without_any_variable_the_defaults_hold() -> None:
         "sql_comment": "auto",
         "sql_comment_budget": 0.03,
         "celery_headers": True,
+        "celery_monitor": True,
         "outgoing": True,
         "flush_timeout": 3.0,
         "shutdown_timeout": 5.0,

@@ -55,7 +55,7 @@ def _awaiting(driver: str) -> Transaction:
 def build(driver: str, samples: dict[str, list[float]]) -> FastAPI:
     """An application whose one endpoint times a transaction of each engine."""
     # The only import of ours in a workload: the switch that each statement reads.
-    from otel_cc.sql.engine import switches
+    from otel_cc.sql.switches import switches
 
     make = _blocking if driver in ("psycopg2", "psycopg") else _awaiting
     # An engine for each: the drivers' caches of prepared statements must not be shared.

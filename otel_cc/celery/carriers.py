@@ -3,37 +3,24 @@
 Celery's tracer, the function that runs one task, is wrapped instead of connecting to ``task_prerun`` and
 ``task_postrun``: the IDs are there before any receiver of these signals and go after the last of them, whatever the
 order of connection, also when the task is interrupted; an eager task nested in a request gives its caller's context
-back. Whoever makes the spans puts itself into :data:`producers`; without one the incoming trace context passes on
-unchanged.
+back. Whoever makes the spans puts itself into :data:`~otel_cc.celery.producers.producers`; without one the incoming
+trace context passes on unchanged. What a worker counts hangs here too, whoever makes the spans.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import wrapt
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from otel_cc import guard, settings
-from otel_cc.celery import message, worker
+from otel_cc.celery import beat, heartbeat, message, monitor, outcome, published, request, worker
+from otel_cc.celery.producers import producers
 from otel_cc.context import current
-
-if TYPE_CHECKING:
-    from otel_cc.celery.execute import Runs
-    from otel_cc.celery.publish import Publishes
-
-
-class Producers:
-    """Who makes the spans of this process; None where nobody of ours does."""
-
-    publishes: Publishes | None = None
-    runs: Runs | None = None
-
-
-producers = Producers()
 
 
 def install() -> None:
@@ -42,12 +29,18 @@ def install() -> None:
     wrapt.register_post_import_hook(_hook_tracer, "celery.app.trace")
     # It has its own name for the function, which matters when it was imported before us.
     wrapt.register_post_import_hook(_hook_tracer, "celery.worker.consumer.consumer")
+    wrapt.register_post_import_hook(outcome.hook_consumer, "celery.worker.consumer.consumer")
+    wrapt.register_post_import_hook(request.hook, "celery.worker.strategy")
     wrapt.register_post_import_hook(_hook_contrib, "opentelemetry.instrumentation.celery")
 
 
 def _hook_signals(signals: Any) -> None:
     signals.before_task_publish.connect(_before_publish, weak=False, dispatch_uid="otel_cc.before_task_publish")
     worker.connect(signals)
+    outcome.connect(signals)
+    heartbeat.connect(signals)
+    monitor.connect(signals)
+    beat.connect(signals)
 
 
 def _hook_tracer(module: Any) -> None:
@@ -83,6 +76,8 @@ def _before_publish(
             producers.publishes.start(sender, headers, body, routing_key)
         if settings.get().celery_headers:
             message.write(headers)
+            published.write(headers)
+            beat.write(headers)
             if "id" not in headers and isinstance(body, dict):
                 # Protocol 1 has no headers of its own. Contrib's instrumentor looks for the task ID in them as soon as
                 # there are any, and would never end its span.
@@ -102,9 +97,7 @@ def _building(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _around(task: Any, trace_task: Callable[..., Any]) -> Callable[..., Any]:
     """The tracer of one task, with the IDs of the message around it."""
-    from celery import __version__ as version
-
-    tags = {"task": task.name, "framework": f"celery:{version}"}
+    tags = message.tags(task)
 
     def trace_task_with_ids(uuid: Any, args: Any, kwargs: Any, request: Any = None) -> Any:
         token = run = None

@@ -9,7 +9,7 @@ import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import report, settings
-from otel_cc.celery.carriers import producers
+from otel_cc.celery.producers import producers
 
 
 class CeleryInstrumentor(BaseInstrumentor):
@@ -28,10 +28,9 @@ class CeleryInstrumentor(BaseInstrumentor):
         self._active = True
         if settings.get().instrumentation == "own":
             from otel_cc.celery.execute import Runs
-            from otel_cc.celery.publish import Publishes
 
-            producers.publishes, producers.runs = Publishes(), Runs()
-            wrapt.register_post_import_hook(self._hook, "celery.app.base")
+            self._publish(spans=True)
+            producers.runs = Runs()
             report.instrumented("celery", "own")
             return
         try:
@@ -41,7 +40,14 @@ class CeleryInstrumentor(BaseInstrumentor):
             return
         self._contrib = Contrib()
         self._contrib.instrument(skip_dep_check=True)
+        self._publish(spans=False)
         report.instrumented("celery", "contrib")
+
+    def _publish(self, *, spans: bool) -> None:
+        from otel_cc.celery.publish import Publishes
+
+        producers.publishes = Publishes(spans=spans)
+        wrapt.register_post_import_hook(self._hook, "celery.app.base")
 
     def _hook(self, base: Any) -> None:
         # The hook stays registered when the instrumentation is taken back before Celery is imported.

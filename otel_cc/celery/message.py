@@ -39,6 +39,13 @@ class TaskCorrelation(Correlation):
         return self._tags
 
 
+def tags(task: Any) -> dict[str, str]:
+    """The tags of a task, see :class:`TaskCorrelation`."""
+    from celery import __version__ as version
+
+    return {"task": task.name, "framework": f"celery:{version}"}
+
+
 def write(headers: dict[str, Any], context: Context | None = None) -> None:
     """Put the IDs of ``context`` (default: the current one) into the headers of a message.
 
@@ -93,7 +100,8 @@ def read(request: Mapping[str, Any], tags: Mapping[str, str]) -> Context:
     """The context in which a task runs: its trace context, its baggage and its request ID.
 
     A message starts a new unit of work, so nothing that happens to be current in the worker is inherited. An eager task
-    is a part of its caller instead, and the caller's IDs are its own.
+    is a part of its caller instead, and the caller's IDs are its own. A message without IDs gets them from the ID of its
+    task, so that a worker's main process and its child read the same.
 
     :param request: the message headers as Celery's tracer gets them
     :param tags: the tags of the task, see :class:`TaskCorrelation`
@@ -114,8 +122,14 @@ def read(request: Mapping[str, Any], tags: Mapping[str, str]) -> Context:
     trace_id = span.trace_id if span.is_valid else 0
     accepted = request_id.accept(field(request, REQUEST_ID)) or request_id.accept(field(request, FOREIGN_REQUEST_ID))
     if accepted is None:
-        trace_id = trace_id or request_id.new_trace_id()
+        trace_id = trace_id or _of_task(request) or request_id.new_trace_id()
         accepted = request_id.from_trace_id(trace_id)
     elif not trace_id:
-        trace_id = request_id.trace_id_of(accepted) or request_id.new_trace_id()
+        trace_id = request_id.trace_id_of(accepted) or _of_task(request) or request_id.new_trace_id()
     return with_correlation(TaskCorrelation(accepted, trace_id, tags), context)
+
+
+def _of_task(request: Mapping[str, Any]) -> int | None:
+    """The ID of the task as a trace ID; by default it is a random UUID."""
+    task_id = request.get("id")
+    return request_id.trace_id_of(task_id) if isinstance(task_id, str) else None

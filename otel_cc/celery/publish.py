@@ -1,4 +1,4 @@
-"""The PRODUCER span of a task that is sent, and its duration.
+"""The PRODUCER span of a task that is sent, its duration, and that it was sent.
 
 Everything that publishes a task ends in ``Celery.send_task``: ``delay``, ``apply_async``, ``retry``, chains, groups,
 chords, links, beat and ``send_task`` itself. It is wrapped from outside, so that the span ends also when the broker is
@@ -20,7 +20,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_cc import guard, metrics
-from otel_cc.celery import broker
+from otel_cc.celery import broker, monitor
 from otel_cc.celery.values import text
 from otel_cc.error_type import type_name
 from otel_cc.tracing.tracer import get_tracer
@@ -29,11 +29,15 @@ _running: ContextVar[Publish | None] = ContextVar("otel_cc.celery.publish", defa
 
 
 class Publishes:
-    """Starts PRODUCER spans; made when our producer is switched on."""
+    """Starts PRODUCER spans and measures; made when our producer is switched on.
 
-    def __init__(self) -> None:
-        self.tracer = get_tracer("otel_cc.celery")
+    :param spans: False only measures: contrib makes the spans, and no metrics of them
+    """
+
+    def __init__(self, *, spans: bool = True) -> None:
+        self.tracer = get_tracer("otel_cc.celery") if spans else None
         self.duration = metrics.histogram("messaging.client.operation.duration")
+        self.sent = metrics.counter("messaging.client.sent.messages")
 
     def wrap(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """``Celery.send_task`` with a span and a duration."""
@@ -85,6 +89,9 @@ class Publish:
         :param destination: the routing key, which is the name of the queue unless the application routes by itself
         """
         self._destination = destination
+        tracer = self._publishes.tracer
+        if tracer is None:
+            return
         attributes: dict[str, Any] = {
             "messaging.system": broker.system(self._app),
             "messaging.operation.name": "publish",
@@ -95,7 +102,7 @@ class Publish:
             attributes["messaging.destination.name"] = destination
         if task_id is not None:
             attributes["messaging.message.id"] = task_id
-        self.span = self._publishes.tracer.start_span(
+        self.span = tracer.start_span(
             f"publish {self._task}", None, SpanKind.PRODUCER, attributes, start_time=self._started_ns
         )
         self._token = otel_context.attach(trace.set_span_in_context(self.span))
@@ -104,12 +111,19 @@ class Publish:
         """End the span, also that of a message that never came to be, and record the duration."""
         try:
             seconds = perf_counter() - self._started
-            if self.span is None:
+            if self.span is None and self._destination is None:
                 self.start(None, None)
             error_type = None if error is None else type_name(type(error))
-            self._publishes.duration.record(
-                seconds, _metric_attributes(broker.system(self._app), self._task, self._destination, error_type)
+            # Anybody may choose the name of a task and of a queue.
+            labels = _labels(
+                broker.system(self._app),
+                metrics.bounded("celery.task.name", self._task),
+                self._destination and metrics.bounded("messaging.destination.name", self._destination),
+                error_type and metrics.bounded("error.type", error_type),
             )
+            self._publishes.duration.record(seconds, labels)
+            self._publishes.sent.add(1, labels)
+            monitor.published(self._app)
             span = self.span
             if span is not None:
                 if error is not None and span.is_recording():
@@ -125,8 +139,8 @@ class Publish:
 
 
 @lru_cache(maxsize=4096)
-def _metric_attributes(system: str, task: str, destination: str | None, error_type: str | None) -> dict[str, str]:
-    """The attributes of a duration; one dict for each combination."""
+def _labels(system: str, task: str, destination: str | None, error_type: str | None) -> dict[str, str]:
+    """The attributes of a measurement; one dict for each combination."""
     attributes = {"messaging.system": system, "messaging.operation.name": "publish", "celery.task.name": task}
     if destination is not None:
         attributes["messaging.destination.name"] = destination

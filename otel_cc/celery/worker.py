@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from otel_cc import guard, lifecycle, settings
+from otel_cc.celery import heartbeat
 
 
 def connect(signals: Any) -> None:
@@ -55,4 +56,5 @@ def _child_ends(**_: object) -> None:
 def _worker_ends(**_: object) -> None:
     # Threads can still be started here; at ``atexit`` they no longer can.
     with guard.guarded("the flush of the Celery worker"):
+        heartbeat.ended()
         lifecycle.final_flush()

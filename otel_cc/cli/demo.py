@@ -50,31 +50,34 @@ def demo(
 
 
 def _run(processes: Processes, keep: bool, as_json: bool) -> None:
-    from otel_cc.local import application, story
+    from otel_cc.local import application, story, tally
     from otel_cc.local import demo as local_demo
 
     begin = time.monotonic()
     with terminal.progress() as progress:
         shop = application.start(processes, progress=progress)
         all_found = local_demo.run(shop, processes, progress)
+        progress("waiting for the metrics")
+        tallies = tally.tallies(shop.sink, all_found)
     seconds = time.monotonic() - begin
     if as_json:
-        answer = {**story.as_json(all_found), "seconds": round(seconds, 3)}
+        answer = {**story.as_json(all_found, tallies), "seconds": round(seconds, 3)}
         print(json.dumps(answer, indent=2, default=repr), flush=True)
     else:
         out = terminal.console()
         for number, found in enumerate(all_found, 1):
             processes.check()
             story.show(out, number, found)
+        story.show_tallies(out, tallies)
         out.print()
-    checks = [check for found in all_found for check in found.checks()]
+    checks = [check for found in all_found for check in found.checks()] + [one.check() for one in tallies]
     problems = [check.problem for check in checks if not check.ok]
     if problems:
         terminal.say(f"{len(problems)} of {len(checks)} checks failed: {'; '.join(dict.fromkeys(problems))}.", "red")
         for line in local_demo.complaints(shop):
             terminal.say(f"{line.service} says: {line.message} {line.exception}".rstrip())
     elif not as_json:
-        verdict = f"{len(all_found)} requests, {len(checks)} checks: the ID is the same at every hop ({seconds:.0f} s)."
+        verdict = f"{len(all_found)} requests, {len(checks)} checks: the ID is the same at every hop, and the metrics agree ({seconds:.0f} s)."
         out.print(Text(f"✓ {verdict}", style="bold green"))
     if keep:
         _stay(processes, shop)

@@ -11,10 +11,14 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from opentelemetry.context import Context
 
 from otel_cc import context, guard, lifecycle, settings
+from otel_cc.http.exchange import Exchange
+from otel_cc.http.measures import Measures
 from otel_cc.http.request import KEY, Reader, Request, without
-from otel_cc.http.span import ServerSpans
+from otel_cc.http.span import ServerSpans, unsampled
+from otel_cc.http.websocket import Connection
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,10 +33,12 @@ class Entrance:
     """Wraps the call of an application class.
 
     :param spans: makes the SERVER span while our producer is on; None while it is off
+    :param measures: what is measured while a producer is on, ours or contrib's
     """
 
     def __init__(self) -> None:
         self.spans: ServerSpans | None = None
+        self.measures: Measures | None = None
         self._header = settings.get().request_id_header.lower().encode()
         self._writes_header = settings.get().response_header
         self._reader: Reader | None = None
@@ -53,8 +59,9 @@ class Entrance:
         return __call__
 
     async def _serve(self, call: Application, app: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        span = inside = None
-        sending = send
+        inside = None
+        measured: Exchange | Connection | None = None
+        receiving, sending = receive, send
         try:
             if self._reader is None:
                 # The first request: the propagators are final now, and a server without lifespan is known to serve.
@@ -62,63 +69,86 @@ class Entrance:
                 lifecycle.serving("asgi")
             ambient = otel_context.get_current()
             request, parent = self._reader.read(scope, ambient)
-            if _makes_its_own_span(app):
-                # Whoever makes the span extracts the parent and starts a SERVER span only where none is current.
-                inside = context.with_correlation(request, ambient)
-            else:
-                inside = context.with_correlation(request, parent)
-                if self.spans is not None:
-                    span, inside = self.spans.start(request, inside)
-            sending = self._sending(request, span, send)
+            makes_spans, measures_itself = _does_itself(app)
+            # Whoever makes the span extracts the parent and starts a SERVER span only where none is current.
+            inside = context.with_correlation(request, ambient if makes_spans else parent)
+            if self.measures is not None:
+                spans = None if makes_spans else self.spans
+                if not self.measures.excludes(scope):
+                    measured, inside = _measure(self.measures, request, spans, inside, receive, not measures_itself)
+                    receiving = measured.receive
+                elif spans is not None:
+                    inside = unsampled(request, inside)
+            sending = self._sending(request, measured, send)
         except Exception:
             guard.failed("the request")
         if inside is None:
             return await call(app, scope, receive, send)
         token = otel_context.attach(inside)
         try:
-            await call(app, scope, receive, sending)
+            await call(app, scope, receiving, sending)
         except BaseException as error:
             request.error = error
             _mark(error, request)
-            if span is not None:
-                span.finish(error)
+            if measured is not None:
+                measured.finish(error)
             raise
         finally:
-            if span is not None:
-                span.finish()
+            if measured is not None:
+                measured.finish()
             otel_context.detach(token)
 
-    def _sending(self, request: Request, span: Any, send: Send) -> Send:
+    def _sending(self, request: Request, measured: Exchange | Connection | None, send: Send) -> Send:
         header = (self._header, request.request_id.encode())
         name = self._header
         writes_header = self._writes_header
 
         async def sending(message: Message) -> None:
             kind = message["type"]
-            if kind in _STARTS:
-                if span is not None:
-                    span.responds(message)
+            starts = kind in _STARTS
+            if starts:
+                if measured is not None:
+                    measured.responds(message)
                 if writes_header:
                     # A new list: an application may send the same response object, and so the same list, twice.
                     headers = without(message.get("headers") or (), name)
                     headers.append(header)
                     message = {**message, "headers": headers}
+            if measured is None:
+                return await send(message)
+            try:
                 await send(message)
-            else:
-                await send(message)
-                if span is not None:
-                    span.sent(kind, message)
+            except OSError as error:
+                measured.breaks(error)
+                raise
+            if not starts:
+                measured.sent(kind, message)
 
         return sending
 
 
-def _makes_its_own_span(app: Any) -> bool:
+def _measure(
+    measures: Measures, request: Request, spans: ServerSpans | None, inside: Context, receive: Receive, whole: bool
+) -> tuple[Exchange | Connection, Context]:
+    """Begin to measure a request, and its span, where we make one; and the context to run the application in."""
+    span = None
+    if spans is not None:
+        span, inside = spans.start(request, inside)
+    if request.scope["type"] == "websocket":
+        return Connection(measures, request, span, inside, receive), inside
+    if request.queued is not None:
+        measures.waited(request.queued, inside)
+    return Exchange(measures, request, span, inside, receive, whole), inside
+
+
+def _does_itself(app: Any) -> tuple[bool, bool]:
+    """Whether an application makes its own span, and whether it measures its own requests."""
     # Contrib marks the applications that it instruments, and FastAPI's native telemetry is on only where the
-    # application asked for it in code (native.py).
+    # application asked for it in code (carriers.py).
     if getattr(app, "_is_instrumented_by_opentelemetry", False):
-        return True
+        return True, True
     native = getattr(app, "_telemetry", None)
-    return native is not None and bool(native.get("tracing"))
+    return (False, False) if native is None else (bool(native.get("tracing")), bool(native.get("metrics")))
 
 
 def _mark(error: BaseException, request: Request) -> None:

@@ -27,6 +27,7 @@ def install() -> None:
     if settings.get().response_header:
         wrapt.register_post_import_hook(cors.hook, "starlette.middleware.cors")
     wrapt.register_post_import_hook(_hook_routes, "starlette.routing")
+    wrapt.register_post_import_hook(_hook_exceptions, "starlette.middleware.exceptions")
     wrapt.register_post_import_hook(_hook_fastapi, "fastapi.applications")
     gunicorn.install()
 
@@ -35,6 +36,23 @@ def _hook_routes(module: Any) -> None:
     module.Mount.handle = route.mount_entered(module.Mount.handle)
     for cls in (module.Route, module.WebSocketRoute):
         cls.handle = route.route_entered(cls.handle)
+
+
+def _hook_exceptions(module: Any) -> None:
+    """Note the exceptions that Starlette's own handlers turn into responses, those of its mounted applications too."""
+    cls = module.ExceptionMiddleware
+    original = cls.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        try:
+            for table in (self._exception_handlers, self._status_handlers):
+                table.update({key: errors.noting(handler) for key, handler in table.items()})
+        except Exception:
+            guard.failed("the handlers of exceptions")
+
+    __init__.__wrapped__ = original  # type: ignore[attr-defined]  # what inspect.signature follows
+    cls.__init__ = __init__
 
 
 def _hook_fastapi(module: Any) -> None:
@@ -100,8 +118,7 @@ def _handlers(app: Any, table: dict[Any, Any]) -> dict[Any, Any]:
     own = (defaults.http_exception_handler, defaults.request_validation_exception_handler)
     extends = settings.get().error_body
     handlers = {
-        key: errors.noting(errors.extending(handler) if extends and handler in own else handler)
-        for key, handler in table.items()
+        key: errors.extending(handler) if extends and handler in own else handler for key, handler in table.items()
     }
     if extends and not app.debug and 500 not in table and Exception not in table:
         handlers[Exception] = errors.internal_server_error

@@ -1,7 +1,7 @@
 """The request ID in the error bodies that FastAPI itself produces; handlers of the application's own are not altered.
 
 The bodies are made by FastAPI's own handlers and only extended, so that ``detail`` stays byte for byte what this version
-of FastAPI writes. Which exception led to a response is noted on the way, for the span.
+of FastAPI writes. Which exception led to a response is noted on the way, for the span and for the count of errors.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def extending(handler: Handler) -> Handler:
 
 
 def noting(handler: Handler) -> Handler:
-    """Any handler, unchanged, with the exception that it handles noted for the span."""
+    """Any handler, unchanged, with the exception that it handles noted."""
     if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004  the type of the call is asked, not whether there is one
 
         async def handle(request: Any, error: Exception) -> Any:

@@ -16,26 +16,31 @@ from opentelemetry.context import Context
 from opentelemetry.propagators.textmap import Getter
 
 from otel_cc import context, request_id, settings
-from otel_cc.http import route
+from otel_cc.http import queue_time, route
 
 Scope = MutableMapping[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
 KEY = context.SCOPE_KEY
 
+_QUEUED, _QUEUED_TOO = queue_time.HEADERS
+
 
 class Request(context.Correlation):
     """The correlation of an HTTP request or WebSocket connection.
 
     :param scope: its ASGI scope
+    :ivar error: the exception that was turned into its response, or that left the application
+    :ivar queued: when it came to the proxy in front, as that wrote it; None where nobody who is trusted tells
     """
 
-    __slots__ = ("error", "scope")
+    __slots__ = ("error", "queued", "scope")
 
     def __init__(self, request_id: str, trace_id: int, scope: Scope) -> None:
         super().__init__(request_id, trace_id)
         self.scope = scope
         self.error: BaseException | None = None
+        self.queued: bytes | None = None
 
     def tags(self) -> Mapping[str, str]:
         found = route.template(self.scope)
@@ -74,12 +79,13 @@ class Reader:
         if type(headers) is not list:
             headers = list(headers)
         values = dict(headers[::-1])  # of two headers the first one counts
-        incoming = None
+        incoming = queued = None
         parent = ambient
         if self._trust is True or (self._trust is not False and self._trusted(scope.get("client"))):
             raw = values.get(self._header)
             if raw is not None:
                 incoming = request_id.accept(raw)
+            queued = values.get(_QUEUED) or values.get(_QUEUED_TOO)
             if not self._trace_headers.isdisjoint(values):
                 parent = propagate.extract(headers, ambient, _GETTER)
         else:
@@ -95,6 +101,7 @@ class Reader:
             headers.append((self._header, incoming.encode()))
             scope["headers"] = headers
         correlation = Request(incoming, trace_id, scope)
+        correlation.queued = queued
         scope[KEY] = correlation
         return correlation, parent
 

@@ -93,7 +93,7 @@ def variables(service: str, endpoint: str, status_dir: Path) -> dict[str, str]:
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         # Short delays: somebody is waiting for the result.
         "OTEL_BSP_SCHEDULE_DELAY": "100",
-        "OTEL_METRIC_EXPORT_INTERVAL": "2000",
+        "OTEL_METRIC_EXPORT_INTERVAL": "1000",
         # By default a budget decides which statements get the comment; here each one shows it.
         "OTEL_CC_SQL_COMMENT": "always",
         "OTEL_CC_LOG_FORMAT": "json",

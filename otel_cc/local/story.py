@@ -19,6 +19,7 @@ from otel_cc.local.application import API, WORKER
 from otel_cc.local.evidence import HEADER, Evidence, comment_of
 from otel_cc.local.otlp import Span
 from otel_cc.local.postgres import Statement
+from otel_cc.local.tally import Tally
 
 _COMMENT = re.compile(r"(?s)/\*.*?\*/")
 _SERVICE_STYLES = {API: "cyan", WORKER: "magenta"}
@@ -172,10 +173,25 @@ def _checks(found: Evidence) -> Text:
     return text
 
 
-def as_json(all_found: list[Evidence]) -> dict[str, Any]:
+def show_tallies(console: Console, tallies: list[Tally]) -> None:
+    """Print what the metrics say beside what was sent."""
+    console.print()
+    console.print(Rule(Text("What the metrics say of all of them", style="bold"), align="left", style="dim"))
+    table = Table.grid(padding=(0, 2))
+    for tally in tallies:
+        check = tally.check()
+        numbers = "  ".join(f"{value} {number}" for value, number in tally.exported.items())
+        mark = Text("✓", style="bold green") if check.ok else Text("✗", style="bold red")
+        table.add_row(mark, Text(tally.shown), Text(numbers, style="dim"))
+    console.print(_Indented(table))
+
+
+def as_json(all_found: list[Evidence], tallies: list[Tally]) -> dict[str, Any]:
     """The same for machines."""
     requests = [_one_as_json(found) for found in all_found]
-    return {"ok": not any(request["problems"] for request in requests), "requests": requests}
+    metrics = [{**asdict(tally), "prometheus": tally.shown, "ok": tally.check().ok} for tally in tallies]
+    ok = not any(request["problems"] for request in requests) and all(tally.check().ok for tally in tallies)
+    return {"ok": ok, "requests": requests, "metrics": metrics}
 
 
 def _one_as_json(found: Evidence) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from otel_cc.metrics.counters import Counter
 from otel_cc.metrics.histogram import LeanHistogram
 from otel_cc.version import __version__
 
-__all__ = ["Values", "bounded", "counter", "histogram", "observe"]
+__all__ = ["CATALOGUE", "Values", "bounded", "counter", "counts_events", "histogram", "observe"]
 
 Values = Iterable[tuple[float, dict[str, Any]]]
 
@@ -66,6 +66,11 @@ def observe(name: str, read: Callable[[], Values], *, in_children: bool = False)
             readers.remove(reading)
 
     return take_back
+
+
+def counts_events(name: str) -> bool:
+    """Whether a counter counts events in this process, so that a series that is new there began with zero."""
+    return any(other == name and isinstance(made, Counter) for (_, other), made in list(_made.items()))
 
 
 def _once(name: str, make: Callable[[str, Instrument, Any], Any]) -> Any:

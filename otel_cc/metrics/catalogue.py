@@ -26,6 +26,7 @@ SIZE_BYTES = (0.0, 128.0, 1024.0, 8192.0, 65536.0, 524288.0, 4194304.0, 33554432
 BOUNDS: dict[str, int] = {
     "celery.beat.entry": 200,
     "celery.task.name": 500,
+    "celery.task.revoked.reason": 3,
     "celery.task.state": 8,
     "celery.worker.name": 50,
     "cpu.mode": 2,
@@ -204,7 +205,11 @@ CATALOGUE: dict[str, Instrument] = {
         "celery", "histogram", "s", "Time it took to publish a task.", (*_MESSAGE, "error.type"), HTTP_SECONDS
     ),
     "messaging.client.sent.messages": Instrument(
-        "celery", "counter", "{message}", "Tasks that were published.", (*_MESSAGE, "error.type")
+        "celery",
+        "counter",
+        "{message}",
+        "Tasks that were published; with error.type those that could not be.",
+        (*_MESSAGE, "error.type"),
     ),
     # Tasks: in the worker.
     "messaging.client.consumed.messages": Instrument(
@@ -223,7 +228,7 @@ CATALOGUE: dict[str, Instrument] = {
         "counter",
         "{task}",
         "Tasks that came to an end in a worker, by outcome.",
-        (*_TASK, "celery.task.state", "error.type"),
+        (*_TASK, "celery.task.state", "celery.task.revoked.reason", "error.type"),
     ),
     "celery.task.queue.duration": Instrument(
         "celery",

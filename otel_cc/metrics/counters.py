@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
@@ -24,6 +25,7 @@ Key = tuple[tuple[str, Any], ...]
 OVERFLOW: Key = (("otel.metric.overflow", True),)
 
 _all: WeakSet[Counter] = WeakSet()
+_thread = threading.local()
 
 
 class Counter:
@@ -54,7 +56,8 @@ class Counter:
         """The values, for an observable counter."""
         with self._lock:
             values = list(self._values.items())
-            news = [key for key, _ in values if key not in self._announced]
+            real = getattr(_thread, "real_values", False)
+            news = [] if real else [key for key, _ in values if key not in self._announced]
             self._announced.update(news)
         for key, value in values:
             yield Observation(0 if key in news else value, dict(key))
@@ -74,6 +77,16 @@ class Counter:
         self._lock = threading.Lock()
         self._values.clear()
         self._announced.clear()
+
+
+@contextmanager
+def real_values() -> Iterator[None]:
+    """Collections of this thread get every series with its value and announce none: for a reader that does so itself."""
+    _thread.real_values = True
+    try:
+        yield
+    finally:
+        _thread.real_values = False
 
 
 def unannounced() -> bool:

@@ -60,6 +60,7 @@ class Ended:
 
     spans: list[otlp.Span]
     points: list[otlp.Point]
+    executions: list[otlp.Point]
     answer: dict[str, Any]
     log: str
 
@@ -95,7 +96,8 @@ def ended(stages: Callable[..., Stage]) -> dict[str, Ended]:
     for name, (stage, worker) in played.items():
         worker.wait(30)
         points = stage.sink.metrics().get("messaging.process.duration", [])
-        results[name] = Ended(stage.sink.spans(), points, answers[name], worker.output())
+        executions = stage.sink.metrics().get("celery.task.executions", [])
+        results[name] = Ended(stage.sink.spans(), points, executions, answers[name], worker.output())
     return results
 
 
@@ -108,15 +110,27 @@ def test_every_span_of_a_task_arrives(ended: dict[str, Ended], name: str) -> Non
     assert "/otel_cc/" not in result.log, "nothing of ours is in a traceback"
 
 
-@pytest.mark.parametrize("name", [name for name, ending in ENDINGS.items() if not ending.env])
-def test_every_measured_duration_arrives_once(ended: dict[str, Ended], name: str) -> None:
-    # Before OpenTelemetry 1.44 the children of one worker share an identity; their series begin at different times.
-    latest = {
-        (point.resource["service.instance.id"], point.start, point.attributes["celery.task.state"]): point.count
-        for point in ended[name].points
-        if point.attributes["celery.task.name"] == "counts"
+@pytest.mark.parametrize("name", ENDINGS)
+def test_every_execution_is_counted_in_one_series_of_a_worker(ended: dict[str, Ended], name: str) -> None:
+    def latest(points: list[otlp.Point], number: str) -> list[float]:
+        found = {
+            (point.resource["service.instance.id"], point.start): getattr(point, number)
+            for point in points
+            if point.attributes["celery.task.name"] == "counts"
+        }
+        return list(found.values())
+
+    result = ended[name]
+    assert latest(result.executions, "value") == [ENDINGS[name].count]
+    assert latest(result.points, "count") == [ENDINGS[name].count]
+
+
+def test_a_cold_shutdown_counts_the_interrupted_task_as_lost(ended: dict[str, Ended]) -> None:
+    points = ended["prefork, cold, with a running task"].executions
+    found = {
+        (p.attributes["celery.task.state"], p.value) for p in points if p.attributes["celery.task.name"] == "sleeps"
     }
-    assert sum(latest.values()) == ENDINGS[name].count
+    assert found == {("LOST", 1)}
 
 
 @pytest.mark.parametrize("name", [name for name, ending in ENDINGS.items() if not ending.env])

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, WebSocket
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketException
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import BaseModel
@@ -99,6 +99,37 @@ async def background(tasks: BackgroundTasks) -> dict:
     return {}
 
 
+@app.get("/background-fails")
+async def background_fails(tasks: BackgroundTasks) -> dict:
+    async def work() -> None:
+        raise KeyError("afterwards")
+
+    tasks.add_task(work)
+    return {}
+
+
+@app.post("/echo")
+async def echo(request: Request) -> int:
+    return len(await request.body())
+
+
+@app.get("/slow")
+async def slow() -> dict:
+    """For clients that do not wait; it does not ask whether they do."""
+    await asyncio.sleep(0.3)
+    return {}
+
+
+@app.get("/endless")
+async def endless() -> StreamingResponse:
+    async def chunks():
+        while True:
+            yield b"x" * 1000
+            await asyncio.sleep(0.01)
+
+    return StreamingResponse(chunks())
+
+
 @app.get("/own-header")
 async def own_header() -> JSONResponse:
     return JSONResponse({}, headers={"X-Request-ID": "somebody-elses"})
@@ -122,6 +153,23 @@ async def ws(websocket: WebSocket, room: str) -> None:
     await websocket.accept()
     await websocket.send_text(await websocket.receive_text())
     await websocket.close()
+
+
+@app.websocket("/ws-refuses")
+async def ws_refuses(websocket: WebSocket) -> None:
+    await websocket.close(4003)
+
+
+@app.websocket("/ws-crashes")
+async def ws_crashes(websocket: WebSocket) -> None:
+    await websocket.accept()
+    raise KeyError("in a WebSocket")
+
+
+@app.websocket("/ws-forbids")
+async def ws_forbids(websocket: WebSocket) -> None:
+    await websocket.accept()
+    raise WebSocketException(1008)
 
 
 def dependency() -> str:

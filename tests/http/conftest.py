@@ -12,6 +12,7 @@ import pytest
 from otel_cc.local import otlp
 from otel_cc.local.process import Process, Processes
 from tests.conftest import Launch
+from tests.http.measured import Measured, measuring
 
 APP = {"app.py": (Path(__file__).parent / "app.py").read_text()}
 
@@ -57,3 +58,10 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """The application in each of the three modes."""
     env = {**MODES[request.param], "OTEL_PYTHON_EXCLUDED_URLS": "/health"}
     yield from serve(tmp_path_factory.mktemp(request.param), env)
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[Measured]:
+    """The entrance in this process, around an ASGI application of the test."""
+    with measuring(monkeypatch) as found:
+        yield found

@@ -39,6 +39,15 @@ def test_the_last_collection_shows_the_value() -> None:
     assert not counter.unannounced
 
 
+def test_a_reader_that_announces_by_itself_takes_nothing_from_the_others() -> None:
+    counter = Counter()
+    counter.add(2, {"a": "x"})
+    with counters.real_values():
+        assert values(counter) == {(("a", "x"),): 2}
+    assert values(counter) == {(("a", "x"),): 0}
+    assert values(counter) == {(("a", "x"),): 2}
+
+
 def test_zero_announces_a_series() -> None:
     counter = Counter()
     counter.add(0, {"a": "x"})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
@@ -88,3 +88,20 @@ def test_a_reader_that_is_added_later_gets_the_measurements_from_then_on() -> No
     provider.add_metric_reader(second)
     histogram.record(1.0, ROUTES[0])
     assert [(points(reader)[0][1]) for reader in (first, second)] == [3, 1]
+
+
+def test_a_measurement_can_do_without_an_exemplar() -> None:
+    readers, histograms = both()
+    span = TracerProvider().get_tracer("t").start_span("s")
+    context = trace.set_span_in_context(span, Context())
+    token = attach(context)
+    try:
+        for value in (1.0, 7.0, 200.0):
+            # Where no span is, the SDK takes no exemplar either.
+            histograms[0].record(value, ROUTES[0], Context({"no": "span"}))
+            histograms[1].record_plain(value, ROUTES[0])
+    finally:
+        detach(token)
+    expected, found = points(readers[0]), points(readers[1])
+    assert found == expected
+    assert (found[0][1], found[0][-1]) == (3, [])

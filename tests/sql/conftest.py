@@ -27,9 +27,9 @@ from sqlalchemy.ext import asyncio as sa_asyncio
 
 from otel_cc import context, settings
 from otel_cc.local.postgres import Postgres
-from otel_cc.metrics import _histograms
+from otel_cc.metrics import _made
 from otel_cc.sql import carriers
-from otel_cc.sql.execution import switches
+from otel_cc.sql.switches import switches
 from otel_cc.sql.instrumentor import SQLAlchemyInstrumentor
 from otel_cc.tracing import tracer
 from otel_cc.tracing.id_generator import RequestIdGenerator
@@ -273,7 +273,7 @@ def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Telemet
         assert trace.get_tracer_provider() is made.provider
         assert metrics.get_meter_provider() is made.meters
         monkeypatch.setattr(tracer, "_tracers", {})
-        _histograms.clear()
+        _made.clear()
         monkeypatch.setenv("OTEL_CC_SQL_COMMENT", comments)
         monkeypatch.setenv("OTEL_CC_INSTRUMENTATION", "contrib" if producers == "contrib" else "own")
         for name, value in env.items():
@@ -294,5 +294,5 @@ def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Telemet
         instrumentor.uninstrument()
     engine_base.Engine.__init__ = original
     switches.comments = "off"
-    _histograms.clear()
+    _made.clear()
     settings.get.cache_clear()

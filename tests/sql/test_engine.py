@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, declarative_base
 
 from otel_cc import guard
 from otel_cc.sql.commenter import Commenter
-from otel_cc.sql.execution import switches
+from otel_cc.sql.switches import switches
 from tests.sql.conftest import (
     POSTGRES_DRIVERS,
     TRACE_ID,

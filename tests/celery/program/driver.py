@@ -195,6 +195,34 @@ def many(queue: str, count: int, name: str, *args: Any) -> None:
         tasks.app.send_task(name, args, queue=queue)
 
 
+@scenario
+def send(name: str, *args: Any) -> str:
+    return tasks.app.send_task(name, args).id
+
+
+@scenario
+def send_later(name: str, seconds: float) -> str:
+    return tasks.app.send_task(name, countdown=seconds).id
+
+
+@scenario
+def send_expired(name: str) -> str:
+    return tasks.app.send_task(name, expires=datetime.now(timezone.utc) - timedelta(seconds=1)).id
+
+
+@scenario
+def revoke(task_id: str, terminate: bool) -> None:
+    tasks.app.control.revoke(task_id, terminate=terminate)
+
+
+@scenario
+def send_raw(body: str, content_type: str, headers: dict[str, Any]) -> None:
+    queue = os.environ["QUEUE"]
+    with tasks.app.producer_pool.acquire() as producer:
+        options = {"content_type": content_type, "content_encoding": "utf-8"}
+        producer.publish(body, routing_key=queue, declare=[tasks.app.amqp.queues[queue]], headers=headers, **options)
+
+
 def request(request_id: str | None, headers: dict[str, str], name: str, *args: Any) -> dict[str, Any]:
     """Run a scenario inside a request, or outside of any when ``request_id`` is None and there are no headers."""
     if request_id is None and not headers:

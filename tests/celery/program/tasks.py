@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sqlite3
 import time
 from typing import Any
@@ -23,6 +24,14 @@ app.conf.beat_schedule = {"tick": {"task": "one", "schedule": 0.5}} if "BEAT" in
 
 class Known(Exception):
     """An exception that a task may raise as a result."""
+
+
+class Unsendable(Exception):
+    """An exception that cannot be sent to another process."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__()
+        self.lock = [lambda: first + second]
 
 
 def found() -> dict[str, Any]:
@@ -118,6 +127,33 @@ def limited() -> None:
     time.sleep(10)
 
 
+@app.task(name="hard", time_limit=1)
+def hard() -> None:
+    time.sleep(10)
+
+
+@app.task(name="unsendable")
+def unsendable() -> None:
+    raise Unsendable(1, 2)
+
+
+@app.task(name="requeues", bind=True, acks_late=True)
+def requeues(self: Any) -> None:
+    if count(self.request.id) == 1:
+        raise Reject("not here", requeue=True)
+
+
+@app.task(name="killed")
+def killed() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(name="poison", bind=True, acks_late=True, reject_on_worker_lost=True)
+def poison(self: Any) -> None:
+    if count(self.request.id) <= 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 @app.task(name="sleeps")
 def sleeps(seconds: float, counter: str) -> None:
     count(counter)
@@ -153,10 +189,11 @@ def counts(counter: str) -> None:
     count(counter)
 
 
-def count(counter: str) -> None:
-    """Say where a test can see it that a task ran."""
+def count(counter: str) -> int:
+    """Say where a test can see it that a task ran; return how often."""
     import redis
 
     client = redis.Redis.from_url(os.environ["BACKEND"])
-    client.incr(counter)
+    found: int = client.incr(counter)
     client.close()
+    return found

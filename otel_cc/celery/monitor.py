@@ -1,0 +1,282 @@
+"""Queues and workers seen from outside of the workers, so that they are still reported when every worker is dead.
+
+No program has to be started for it: a daemon thread looks, in whatever long-lived process knows the application: the
+main process of a worker, beat, and any process that has published a task. Of those on a machine one at a time does it
+for each queue (claims.py), and another takes over within one interval when it ends. It has a connection of its own and
+asks once in 15 s, so the application waits for nothing; a broker that does not answer makes a gap, never an old number.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from functools import lru_cache
+from typing import Any
+
+from opentelemetry import context as otel_context
+from opentelemetry import metrics as otel_metrics
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+from otel_cc import fork, guard, metrics, settings
+from otel_cc.celery import broker, queues
+from otel_cc.celery.claims import Claims
+from otel_cc.celery.listener import Listener
+
+# Seconds: between two looks at the queues and two tries to take over, between two counts of the workers, the age at which
+# a number is no longer shown, and how long a process must live after its first publish to be worth a connection.
+INTERVAL = 15.0
+LISTEN = 5.0
+STALE = 60.0
+PATIENCE = 5.0
+
+_CONNECT_TIMEOUT = 3.0
+# For a broker that takes the connection and then says nothing.
+_TIMEOUTS: dict[str, dict[str, float]] = {
+    "redis": {"socket_connect_timeout": _CONNECT_TIMEOUT, "socket_timeout": 10.0},
+    "rabbitmq": {"read_timeout": 10.0, "write_timeout": 10.0},
+}
+_WORKERS = "the workers"
+_PLACE = "the monitor of the Celery queues"
+
+_monitors: dict[str, Monitor] = {}
+_asked: set[int] = set()
+_worker: int | None = None
+_observed_by: int | None = None
+
+
+class Monitor(threading.Thread):
+    """Looks at one broker.
+
+    :param identity: of the broker
+    :param connection: kombu's, not connected
+    :param delay: seconds to wait before anything
+    """
+
+    def __init__(self, app: Any, identity: str, system: str, connection: Any, delay: float) -> None:
+        super().__init__(name="otel-cc-celery-monitor", daemon=True)
+        self.system = system
+        # Taken from the application here, once: Celery imports and computes them under locks, and a child that is forked
+        # while our thread holds one could wait for it for ever.
+        self.tables, self._receiver = [app.amqp.queues], app.events.Receiver
+        self._connection = connection
+        self._claims = Claims(identity)
+        self._delay = delay
+        self.forget()
+
+    def forget(self) -> None:
+        """Show nothing."""
+        self._depths: dict[str, queues.Depth] = {}
+        self._workers: int | None = None
+        self._seen: float | None = None
+        self._looked = self._counted = 0.0
+
+    @property
+    def depths(self) -> dict[str, queues.Depth]:
+        """What waits in the queues that this process looks at, unless that is too old."""
+        return self._depths if time.monotonic() - self._looked < STALE else {}
+
+    @property
+    def workers(self) -> int | None:
+        """How many workers live, or None when this process does not know."""
+        return self._workers if time.monotonic() - self._counted < STALE else None
+
+    @property
+    def seen(self) -> float | None:
+        """When the broker was read, in Unix time, or None when this process does not do it."""
+        return self._seen
+
+    def run(self) -> None:
+        otel_context.attach(otel_context.Context())
+        with suppress_instrumentation():
+            time.sleep(self._delay)
+            while True:
+                time.sleep(self._turn())
+
+    def _turn(self) -> float:
+        """Look for as long as it goes well; return after how many seconds to try again."""
+        from kombu.exceptions import OperationalError
+
+        errors = (OSError, OperationalError, *self._connection.connection_errors, *self._connection.channel_errors)
+        try:
+            if self._mine():
+                self._watch()
+            self._failures = 0
+            return INTERVAL
+        except errors as error:
+            guard.warn_once(_PLACE, "the Celery broker cannot be read, there are no metrics of its queues: %s", error)
+        except Exception:
+            guard.failed(_PLACE)
+        finally:
+            self.forget()
+            # Somebody else may have more luck.
+            self._claims.release()
+        self._failures += 1
+        return min(INTERVAL / 8 * 2.0**self._failures, 2 * INTERVAL)
+
+    _failures = 0
+
+    def _mine(self) -> list[str]:
+        """What this process is the one for: names of queues, and the workers."""
+        known = queues.names([queue for table in self.tables for queue in list(dict.values(table))])
+        return [name for name in (_WORKERS, *known) if self._claims.take(name)]
+
+    def _watch(self) -> None:
+        with self._connection.clone() as connection:
+            connection.ensure_connection(max_retries=max(1, len(connection.alt)), interval_start=0.2)
+            read = queues.reader(connection, self.system)
+            listener: Listener | None = None
+            deaf = False
+            while mine := self._mine():
+                self._depths = read([name for name in mine if name != _WORKERS])
+                self._looked = time.monotonic()
+                if self._depths:
+                    self._seen = time.time()
+                self._failures = 0
+                until = self._looked + INTERVAL
+                while (left := until - time.monotonic()) > 0:
+                    if deaf or _WORKERS not in mine:
+                        time.sleep(left)
+                        continue
+                    try:
+                        listener = listener or Listener(self._receiver, connection, self.system)
+                        self._workers = listener.listen(min(left, LISTEN))
+                        self._counted = time.monotonic()
+                    except connection.channel_errors as error:
+                        # It may not listen, but it may look.
+                        deaf, self._workers = True, None
+                        guard.warn_once("listener", "the Celery workers are not counted: %s", error)
+
+
+def connect(signals: Any) -> None:
+    """Connect to Celery's signals.
+
+    :param signals: the module ``celery.signals``
+    """
+    for signal, receiver in (
+        (signals.celeryd_after_setup, _is_worker),
+        # Its pool has been forked by then, which is better without our thread.
+        (signals.worker_ready, _starts),
+        (signals.beat_init, _starts),
+    ):
+        signal.connect(receiver, weak=False, dispatch_uid=f"otel_cc.monitor.{signal.name}")
+
+
+def published(app: Any) -> None:
+    """Called at each publish: whoever publishes to a queue can look at it.
+
+    :param app: Celery's application
+    """
+    if id(app) not in _asked:
+        start(app, PATIENCE)
+
+
+def start(app: Any, delay: float = 0.0) -> None:
+    """Look at the broker of an application from now on, if this process may.
+
+    :param delay: seconds to wait before that
+    """
+    _asked.add(id(app))
+    if _worker not in (None, os.getpid()):
+        # The children of a worker, embedded beat among them, leave it to their parent.
+        return
+    if not settings.get().celery_monitor or not fork.metric_readers(otel_metrics.get_meter_provider()):
+        return
+    system = broker.system(app)
+    timeouts = _TIMEOUTS.get(system)
+    if timeouts is None:
+        # To ask a broker of the cloud costs money.
+        return
+    if _stops_the_loop():
+        guard.warn_once(
+            "late patch",
+            "Celery was imported before gevent or eventlet patched the process: it does not read the queues.",
+        )
+        return
+    chosen = app.conf.broker_transport_options
+    connection = app.connection_for_read(
+        connect_timeout=_CONNECT_TIMEOUT,
+        transport_options={name: value for name, value in timeouts.items() if name not in chosen},
+    )
+    identity = f"{connection.as_uri()} {chosen.get('global_keyprefix', '')}"
+    monitor = _monitors.get(identity)
+    if monitor is not None:
+        if not any(table is app.amqp.queues for table in monitor.tables):
+            monitor.tables.append(app.amqp.queues)
+        return
+    _monitors[identity] = monitor = Monitor(app, identity, system, connection, delay)
+    _observe()
+    monitor.start()
+
+
+def _stops_the_loop() -> bool:
+    """Whether kombu would wait in the real ``select``, and with it every green thread of the process."""
+    import select
+
+    from kombu.utils import eventio
+
+    return getattr(eventio, "_selectf", select.select) is not select.select
+
+
+def _is_worker(**_: object) -> None:
+    global _worker
+    _worker = os.getpid()
+
+
+def _starts(sender: Any = None, **_: object) -> None:
+    with guard.guarded(_PLACE):
+        start(sender.app)
+
+
+def _observe() -> None:
+    global _observed_by
+    if _observed_by != os.getpid():
+        _observed_by = os.getpid()
+        metrics.observe("celery.queue.messages", lambda: [(depth.messages, labels) for depth, labels in _depths()])
+        metrics.observe("celery.queue.oldest.age", _ages)
+        metrics.observe("celery.workers", _counts)
+        metrics.observe("celery.monitor.heartbeat.timestamp", _timestamps)
+
+
+def _depths() -> list[tuple[queues.Depth, dict[str, str]]]:
+    found: dict[tuple[str, str], queues.Depth] = {}
+    for monitor in list(_monitors.values()):
+        for name, depth in monitor.depths.items():
+            key = monitor.system, metrics.bounded("messaging.destination.name", name)
+            other = found.get(key)
+            # Two brokers may have a queue of the same name, and what is beyond the bound has one.
+            if other is not None:
+                ages = [age for age in (depth.oldest, other.oldest) if age is not None]
+                depth = queues.Depth(depth.messages + other.messages, max(ages, default=None))
+            found[key] = depth
+    return [(depth, _labels(*key)) for key, depth in found.items()]
+
+
+def _ages() -> list[tuple[float, dict[str, str]]]:
+    return [(depth.oldest, labels) for depth, labels in _depths() if depth.oldest is not None]
+
+
+def _counts() -> list[tuple[float, dict[str, str]]]:
+    known = [monitor.workers for monitor in list(_monitors.values())]
+    counts = [count for count in known if count is not None]
+    return [(sum(counts), {})] if counts else []
+
+
+def _timestamps() -> list[tuple[float, dict[str, str]]]:
+    seen = [monitor.seen for monitor in list(_monitors.values()) if monitor.seen is not None]
+    return [(max(seen), {})] if seen else []
+
+
+@lru_cache(maxsize=1024)
+def _labels(system: str, name: str) -> dict[str, str]:
+    return {"messaging.system": system, "messaging.destination.name": name}
+
+
+def _after_fork() -> None:
+    # The threads are the parent's.
+    _monitors.clear()
+    _asked.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,84 @@
+"""What the demo sent beside what the metrics say about it: the numbers must be the same, to the unit."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from otel_cc.local.evidence import Check, Evidence
+from otel_cc.local.otlp import Point, Sink
+from otel_cc.metrics.catalogue import prometheus_name
+
+# A series is exported as 0 first and with its value at the next export, so two intervals must pass.
+ARRIVAL = 15.0
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One metric beside the truth, both by the values of one label.
+
+    :param metric: its name in the catalogue
+    :param label: which label tells its series apart here
+    :param sent: what the client sent or expected
+    :param exported: what arrived over OTLP, added over all processes
+    """
+
+    metric: str
+    label: str
+    sent: dict[str, int]
+    exported: dict[str, int]
+
+    @property
+    def shown(self) -> str:
+        """The name under which Prometheus would show it."""
+        return f"{prometheus_name(self.metric)}{'_count' if self.metric.endswith('duration') else ''}"
+
+    def check(self) -> Check:
+        """Whether both are the same."""
+        if self.sent == self.exported:
+            return Check(self.shown)
+        return Check(self.shown, f"{self.shown} says {self.exported} by {self.label} instead of {self.sent}")
+
+
+def tallies(sink: Sink, found: list[Evidence]) -> list[Tally]:
+    """Wait until the metrics have arrived and compare them with what was sent.
+
+    :param found: everything that was sent since the processes started
+    """
+    statuses = Counter(str(one.response.status) for one in found)
+    errors = {status: number for status, number in statuses.items() if status >= "400"}
+    runs = sum(one.request.runs for one in found)
+    retries = sum(one.request.runs > 1 for one in found)
+    outcomes = {"SUCCESS": runs - retries, "RETRY": retries}
+    wanted: list[tuple[str, str, dict[str, int]]] = [
+        ("http.server.request.duration", "http.response.status_code", dict(statuses)),
+        ("commandcenter.errors", "status_code", errors),
+        ("celery.task.executions", "celery.task.state", outcomes),
+    ]
+
+    def read() -> list[Tally]:
+        return [
+            Tally(name, label, dict(sorted(sent.items())), _read(sink, name, label)) for name, label, sent in wanted
+        ]
+
+    return _until(lambda tallies: all(tally.check().ok for tally in tallies), read)
+
+
+def _read(sink: Sink, name: str, label: str) -> dict[str, int]:
+    totals: Counter[str] = Counter()
+    for point in sink.latest(name):
+        totals[str(point.attributes.get(label, ""))] += _number(point)
+    return dict(sorted(totals.items()))
+
+
+def _number(point: Point) -> int:
+    return point.count if point.kind == "histogram" else int(point.value)
+
+
+def _until(good: Callable[[list[Tally]], bool], read: Callable[[], list[Tally]]) -> list[Tally]:
+    deadline = time.monotonic() + ARRIVAL
+    while not good(found := read()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found

@@ -1,0 +1,138 @@
+"""The depth of a queue is what the broker holds, exactly, and never an old or a guessed number."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from kombu.common import Broadcast
+from kombu.entity import Exchange, Queue
+
+from otel_cc.celery import queues
+from otel_cc.celery.published import HEADER
+from otel_cc.celery.queues import Depth
+from otel_cc.local.rabbitmq import RabbitMQ
+from otel_cc.local.valkey import Valkey
+from otel_cc.metrics.catalogue import BOUNDS
+
+_numbers = count()
+Connect = Callable[..., tuple[Celery, Any]]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """``connect(url, **settings)``: an application and a connection."""
+    with ExitStack() as stack:
+
+        def make(url: str, **settings: Any) -> tuple[Celery, Any]:
+            app = Celery(f"queues{next(_numbers)}", broker=url, set_as_current=False)
+            app.conf.update(settings)
+            stack.callback(app.close)
+            return app, stack.enter_context(app.connection_for_read())
+
+        yield make
+
+
+@pytest.fixture
+def client(valkey: Valkey) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(valkey.database(5)) as connected:
+        connected.flushdb()
+        yield connected
+
+
+def send(app: Celery, queue: str, age: float | None = None, **options: Any) -> None:
+    headers = {} if age is None else {HEADER: str(time.time() - age)}
+    app.send_task("some.task", queue=queue, headers=headers, **options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"global_keyprefix": "shop:"},
+        {"priority_steps": list(range(10)), "sep": ":", "queue_order_strategy": "priority"},
+        {"priority_steps": [0, 5], "global_keyprefix": "shop:", "sep": "|"},
+    ],
+    ids=str,
+)
+def test_every_priority_counts_under_every_prefix(
+    connect: Connect, valkey: Valkey, client: redis.Redis, options: dict[str, Any]
+) -> None:
+    app, connection = connect(valkey.database(5), broker_transport_options=options)
+    for priority in range(10):
+        for age in (100 + priority, 10):
+            send(app, "busy", age, priority=priority)
+    lists = [key for key in client.keys("*busy*") if client.type(key) == b"list"]
+    assert sum(client.llen(key) for key in lists) == 20
+    assert len(lists) > 1
+    found = queues.reader(connection, "redis")(["busy", "missing"])
+    assert found["missing"] == Depth(0, 0.0)
+    assert found["busy"].messages == 20
+    # The one at the end that is consumed, of the list where it is oldest.
+    assert found["busy"].oldest == pytest.approx(100 + max(options.get("priority_steps", [9])), abs=2)
+
+
+def test_what_a_stranger_put_into_the_queue_is_counted_and_has_no_age(
+    connect: Connect, valkey: Valkey, client: redis.Redis
+) -> None:
+    _, connection = connect(valkey.database(5))
+    read = queues.reader(connection, "redis")
+    headers: list[Any] = [None, 1, [], {}, {HEADER: 1.0}, {HEADER: "nan"}, {HEADER: "9" * 40}, {HEADER: "-1e400"}]
+    odd = [json.dumps({"headers": value}).encode() for value in headers]
+    odd += [b"", b"\xff", b"{", b"null", b"[1]", b"[" * 200_000, b'{"headers":' * 50_000, b"1" * 10_000]
+    odd += [b'{"body": "' + b"x" * 5_000_000 + b'"}']
+    for raw in odd:
+        client.rpush("odd", raw)
+        assert read(["odd"])["odd"] == Depth(client.llen("odd"), None), raw[:80]
+
+
+def test_a_queue_that_cannot_be_read_is_left_out_and_the_others_are_not(
+    connect: Connect, valkey: Valkey, client: redis.Redis
+) -> None:
+    app, connection = connect(valkey.database(5))
+    client.set("broken", "this is no list")
+    send(app, "whole", 5)
+    found = queues.reader(connection, "redis")(["broken", "whole"])
+    assert set(found) == {"whole"}
+    assert found["whole"].messages == 1
+
+
+def test_rabbitmq_counts_what_is_ready_and_a_missing_queue_as_empty(connect: Connect, rabbitmq: RabbitMQ) -> None:
+    name = f"depth{next(_numbers)}"
+    app, connection = connect(rabbitmq.url, task_queue_max_priority=10)
+    read = queues.reader(connection, "rabbitmq")
+    for priority in range(6):
+        send(app, name, priority=priority)
+    channel = connection.channel()
+    assert read(["missing", name, "missing too", name]) == {
+        "missing": Depth(0),
+        name: Depth(6),
+        "missing too": Depth(0),
+    }
+    channel.basic_get(name)
+    assert read([name]) == {name: Depth(5)}
+    channel.queue_delete(name)
+    assert read([name]) == {name: Depth(0)}
+
+
+def test_a_queue_that_rabbitmq_refuses_is_left_out_and_the_others_are_not(connect: Connect, rabbitmq: RabbitMQ) -> None:
+    name = f"depth{next(_numbers)}"
+    app, connection = connect(rabbitmq.url)
+    _, owner = connect(rabbitmq.url)
+    owner.channel().queue_declare(queue=f"{name}.mine", exclusive=True)
+    send(app, name)
+    assert queues.reader(connection, "rabbitmq")([f"{name}.mine", name]) == {name: Depth(1)}
+
+
+def test_a_broadcast_is_no_queue_and_there_is_a_limit() -> None:
+    known = [Queue("mail"), Broadcast("everybody"), Queue("mail"), Queue("log", Exchange("log", type="topic"))]
+    assert queues.names(known) == ["mail", "log"]
+    many = [Queue(f"queue{number}") for number in range(10_000)]
+    assert queues.names(many) == [f"queue{number}" for number in range(BOUNDS["messaging.destination.name"] - 1)]

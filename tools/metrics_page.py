@@ -1,0 +1,87 @@
+"""The tables of docs/metrics.md, from the catalogue: ``python -m tools.metrics_page``.
+
+With ``--check`` it only compares.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, Instrument, prometheus_name
+
+PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+
+TITLES = {
+    "http": "HTTP",
+    "errors": "Errors",
+    "sql": "SQL",
+    "pool": "Connection pools",
+    "celery": "Celery",
+    "process": "The process",
+    "telemetry": "Telemetry about itself",
+}
+
+
+def row(name: str, entry: Instrument) -> str:
+    """One line of a table."""
+    shown = prometheus_name(name)
+    if entry.kind == "histogram":
+        shown += "_bucket, _sum, _count"
+    labels = ", ".join(f"`{attribute.replace('.', '_')}`" for attribute in entry.attributes) or "none"
+    return f"| `{name}` ({entry.kind}, {entry.unit}) | `{shown}` | {labels} | {entry.text} |\n"
+
+
+def instruments() -> str:
+    """A table for each part of the data path."""
+    text = ""
+    for scope, title in TITLES.items():
+        text += (
+            f"\n### {title}\n\n| OpenTelemetry (kind, unit) | Prometheus | labels | what it is |\n|---|---|---|---|\n"
+        )
+        text += "".join(row(name, entry) for name, entry in CATALOGUE.items() if entry.scope == scope)
+    return text + "\n"
+
+
+def buckets() -> str:
+    """The bucket bounds of each histogram, those with equal ones together."""
+    names: dict[tuple[float, ...], list[str]] = {}
+    for name, entry in CATALOGUE.items():
+        if entry.buckets:
+            names.setdefault(entry.buckets, []).append(f"`{name}`")
+    text = "\n| upper bounds | histograms |\n|---|---|\n"
+    for bounds, histograms in names.items():
+        text += f"| {' '.join(f'{bound:g}' for bound in bounds)} | {', '.join(histograms)} |\n"
+    return text + "\n"
+
+
+def bounds() -> str:
+    """How many values each label may have."""
+    text = "\n| label | values in one process, at most |\n|---|---|\n"
+    return text + "".join(f"| `{name.replace('.', '_')}` | {bound} |\n" for name, bound in BOUNDS.items()) + "\n"
+
+
+def page(present: str) -> str:
+    """The page with its generated parts renewed."""
+    for part, make in (("instruments", instruments), ("buckets", buckets), ("bounds", bounds)):
+        begin, end = f"<!-- {part}: from the catalogue, by `make docs` -->\n", f"<!-- end of {part} -->"
+        if begin not in present or end not in present:
+            sys.exit(f"docs/metrics.md lacks the comment lines around its {part}: {begin.strip()} and {end}.")
+        before, _, rest = present.partition(begin)
+        present = before + begin + make() + end + rest.partition(end)[2]
+    return present
+
+
+def main() -> None:
+    """Write the page, or say that it is not current."""
+    present = PAGE.read_text()
+    if sys.argv[1:] == ["--check"]:
+        if present != page(present):
+            sys.exit("docs/metrics.md is not what the catalogue says: run make docs.")
+        print("docs/metrics.md is current.")
+    else:
+        PAGE.write_text(page(present))
+
+
+if __name__ == "__main__":
+    main()

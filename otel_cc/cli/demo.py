@@ -77,8 +77,9 @@ def _run(processes: Processes, keep: bool, as_json: bool) -> None:
         for line in local_demo.complaints(shop):
             terminal.say(f"{line.service} says: {line.message} {line.exception}".rstrip())
     elif not as_json:
-        verdict = f"{len(all_found)} requests, {len(checks)} checks: the ID is the same at every hop, and the metrics agree ({seconds:.0f} s)."
-        out.print(Text(f"✓ {verdict}", style="bold green"))
+        verdict = "the ID is the same at every hop, and the metrics agree"
+        text = f"✓ {len(all_found)} requests, {len(checks)} checks: {verdict} ({seconds:.0f} s)."
+        out.print(Text(text, style="bold green"))
     if keep:
         _stay(processes, shop)
     if problems:

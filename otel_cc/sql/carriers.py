@@ -6,7 +6,7 @@ import wrapt
 
 from otel_cc import settings
 from otel_cc.sql.engine import hook
-from otel_cc.sql.execution import switches
+from otel_cc.sql.switches import switches
 
 
 def install() -> None:

@@ -16,10 +16,14 @@ from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.trace import SpanKind
 
 from otel_cc import context, guard, settings
+from otel_cc.sql import pool
 from otel_cc.sql.budget import Budget
 from otel_cc.sql.commenter import Commenter
-from otel_cc.sql.execution import Execution, Records, switches
+from otel_cc.sql.execution import Execution
+from otel_cc.sql.records import Records
 from otel_cc.sql.statement import Statements
+from otel_cc.sql.switches import switches
+from otel_cc.sql.transaction import Operations, Transactions
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/#db-system-name
 _SYSTEMS = {"oracle": "oracle.db", "mssql": "microsoft.sql_server"}
@@ -41,15 +45,17 @@ def hook(module: Any) -> None:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         try:
-            # Somebody may make a second engine with the dialect of a first one.
+            # Somebody may make a second engine with the dialect of a first one, or with its pool.
             if not hasattr(self.dialect, _HOOKED):
                 _Dialect(self.dialect, self.url).install()
+            pool.watch(self, getattr(self.dialect, _HOOKED).operations)
         except Exception:
             guard.failed("the SQL engine")
 
     setattr(__init__, _HOOKED, True)
     __init__.__wrapped__ = original  # type: ignore[attr-defined]  # what inspect.signature follows
     module.Engine.__init__ = __init__
+    pool.hook_raw_connection(module.Engine)
 
 
 _HOOKED = "_otel_cc"
@@ -76,8 +82,10 @@ class _Dialect:
             port = url.port or _PORTS.get(system)
             if port:
                 base["server.port"] = port
-        self._records = Records(base, self._budget)
         target = str(url.database or url.host or system)
+        self._records = Records(base, target, self._budget)
+        self.operations = Operations(self._records)
+        self._transactions = Transactions(dialect, self.operations)
         self._statements = Statements(base, target)
         self._batches = Statements(base, target, "BATCH ")
         self._interpolates = dialect.paramstyle in ("format", "pyformat")
@@ -90,15 +98,18 @@ class _Dialect:
         dialect.do_execute_no_params = self._wrap_no_params(dialect.do_execute_no_params)
         dialect.do_executemany = self._wrap_many(dialect.do_executemany)
         dialect.initialize = self._wrap_initialize(dialect.initialize)
+        self._transactions.install()
         setattr(dialect, _HOOKED, self)
 
     def _wrap_initialize(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def initialize(connection: Any) -> Any:
             self._initializing = True
             try:
-                return original(connection)
+                result = original(connection)
             finally:
                 self._initializing = False
+            self._transactions.initialized(connection)
+            return result
 
         return initialize
 
@@ -136,14 +147,15 @@ class _Dialect:
     def _begin(self, text: str, execution_context: Any, interpolated: bool, many: Any = None) -> Execution | None:
         """Prepare an execution; None when there is nothing to do for it."""
         spans, comments = switches.spans, switches.comments
-        if (spans is None and comments == "off") or self._initializing:
+        measured = spans is not None or switches.measures is not None
+        if not (measured or comments != "off") or self._initializing:
             return None
         try:
             current = otel_context.get_current()
             if current.get(_SUPPRESS_INSTRUMENTATION_KEY) or current.get("suppress_instrumentation"):
                 return None
             correlation = None if comments == "off" or many is not None else context.current(current)
-            if spans is None and correlation is None:
+            if correlation is None and not measured:
                 return None
             batch = many is not None and len(many) > 1
             statement = (self._batches if batch else self._statements).of(text)

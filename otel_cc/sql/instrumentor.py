@@ -11,7 +11,8 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import guard, report, settings
 from otel_cc.sql.engine import hook
-from otel_cc.sql.execution import ClientSpans, switches
+from otel_cc.sql.pool import PoolMeasures
+from otel_cc.sql.switches import ClientSpans, Measures, switches
 
 
 class SQLAlchemyInstrumentor(BaseInstrumentor):
@@ -26,10 +27,13 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
     def _instrument(self, **kwargs: Any) -> None:
         if not settings.get().enabled:
             return
+        # What contrib does not measure hangs on the engine, not on who makes the spans.
+        switches.measures = Measures()
+        switches.pools = PoolMeasures()
+        # The carriers hook it, too, but not for metrics alone, and an application may use the instrumentor by itself.
+        wrapt.register_post_import_hook(hook, "sqlalchemy.engine.base")
         if settings.get().instrumentation == "own":
             switches.spans = ClientSpans()
-            # The carriers hook it, too, but an application may use the instrumentor alone.
-            wrapt.register_post_import_hook(hook, "sqlalchemy.engine.base")
             report.instrumented("sqlalchemy", "own")
             return
         self._uses_contrib = True
@@ -57,7 +61,10 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
             guard.failed("contrib's SQLAlchemy instrumentor")
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        switches.spans = None
+        switches.spans = switches.measures = None
+        if switches.pools is not None:
+            switches.pools.close()
+            switches.pools = None
         self._uses_contrib = False
         if self._contrib is not None:
             self._contrib.uninstrument()

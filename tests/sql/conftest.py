@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from opentelemetry import metrics, trace
 from opentelemetry.metrics import _internal as metrics_api
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, InMemoryMetricReader, NumberDataPoint
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind
@@ -27,10 +27,10 @@ from sqlalchemy.ext import asyncio as sa_asyncio
 
 from otel_cc import context, settings
 from otel_cc.local.postgres import Postgres
-from otel_cc.metrics import _made
+from otel_cc.metrics import _made, bounds, counters
 from otel_cc.sql import carriers
-from otel_cc.sql.switches import switches
 from otel_cc.sql.instrumentor import SQLAlchemyInstrumentor
+from otel_cc.sql.switches import switches
 from otel_cc.tracing import tracer
 from otel_cc.tracing.id_generator import RequestIdGenerator
 
@@ -193,6 +193,8 @@ class Unit(context.Correlation):
 
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
+# What an engine does besides the statements of the application.
+OPERATIONS = ("CONNECT", "COMMIT", "ROLLBACK", "PREPARE")
 
 
 class Telemetry:
@@ -215,8 +217,11 @@ class Telemetry:
         finally:
             context.detach(token)
 
-    def tree(self) -> list[dict[str, Any]]:
-        """The whole tree of spans with everything that is the same in each run."""
+    def tree(self, *, connects: bool = False) -> list[dict[str, Any]]:
+        """The whole tree of spans with everything that is the same in each run.
+
+        :param connects: also those of opened connections; when a pool opens one is not what most tests are about
+        """
         names = {span.context.span_id: span.name for span in self.ended}
         return [
             {
@@ -226,27 +231,48 @@ class Telemetry:
                 "status": span.status.status_code.name,
                 "attributes": dict(span.attributes or {}),
             }
-            for span in sorted(self.ended, key=lambda span: span.start_time or 0)
+            for span in sorted(self.ended, key=_start)
+            if connects or not _is_connect(span)
         ]
 
     def statements(self) -> list[ReadableSpan]:
-        """The spans of statements."""
-        return [span for span in sorted(self.ended, key=_start) if span.kind is SpanKind.CLIENT]
+        """The spans of statements, and of what failed at the end of a transaction."""
+        spans = sorted(self.ended, key=_start)
+        return [span for span in spans if span.kind is SpanKind.CLIENT and not _is_connect(span)]
 
     def names(self) -> list[str]:
         return [span.name for span in self.statements()]
 
-    def durations(self) -> list[HistogramDataPoint]:
-        data = self.reader.get_metrics_data()
+    def points(self, name: str) -> list[Any]:
+        """All points of an instrument; of a counter with their values, also of series that are new."""
+        with counters.real_values():
+            data = self.reader.get_metrics_data()
         return [
             point
             for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
             for metric in scope.metrics
-            if metric.name == "db.client.operation.duration"
+            if metric.name == name
             for point in metric.data.data_points
-            if isinstance(point, HistogramDataPoint)
         ]
+
+    def durations(self, *operations: str) -> list[HistogramDataPoint]:
+        """The points of these operations, by default of all statements."""
+        return [
+            point
+            for point in self.points("db.client.operation.duration")
+            if (point.attributes["db.operation.name"] in (operations or OPERATIONS)) is bool(operations)
+        ]
+
+    def numbers(self, name: str, *labels: str) -> dict[Any, float]:
+        """The values of an instrument by these labels; of a histogram how many it has."""
+        found: dict[Any, float] = {}
+        for point in self.points(name):
+            values = tuple(point.attributes.get(label) for label in labels)
+            key = values[0] if len(labels) == 1 else values
+            assert key not in found
+            found[key] = point.value if isinstance(point, NumberDataPoint) else point.count
+        return found
 
     def clear(self) -> None:
         self.ended.clear()
@@ -256,13 +282,17 @@ def _start(span: ReadableSpan) -> int:
     return span.start_time or 0
 
 
+def _is_connect(span: ReadableSpan) -> bool:
+    return (span.attributes or {}).get("db.operation.name") == "CONNECT"
+
+
 @pytest.fixture
 def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Telemetry]]:
     """``telemetry(producers="own", comments="always")`` puts our part in place as the launcher does, for this test.
 
     ``producers`` is "own", "contrib" or "none", ``comments`` the value of ``OTEL_CC_SQL_COMMENT``.
     """
-    original = engine_base.Engine.__init__
+    originals = {name: vars(engine_base.Engine)[name] for name in ("__init__", "raw_connection")}
     instrumentor = SQLAlchemyInstrumentor()
 
     def start(producers: str = "own", comments: str = "always", sampler: Sampler = ALWAYS_ON, **env: str) -> Telemetry:
@@ -274,6 +304,7 @@ def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Telemet
         assert metrics.get_meter_provider() is made.meters
         monkeypatch.setattr(tracer, "_tracers", {})
         _made.clear()
+        bounds.forget()
         monkeypatch.setenv("OTEL_CC_SQL_COMMENT", comments)
         monkeypatch.setenv("OTEL_CC_INSTRUMENTATION", "contrib" if producers == "contrib" else "own")
         for name, value in env.items():
@@ -292,7 +323,8 @@ def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Telemet
     yield start
     if instrumentor.is_instrumented_by_opentelemetry:
         instrumentor.uninstrument()
-    engine_base.Engine.__init__ = original
+    for name, original in originals.items():
+        setattr(engine_base.Engine, name, original)
     switches.comments = "off"
     _made.clear()
     settings.get.cache_clear()

@@ -47,6 +47,9 @@ def register(lock: str, version: str, python: Path) -> None:
         environment = ENVIRONMENTS / name
         session.run(str(python), "tools/venv.py", str(environment), f"constraints/{lock}.lock", external=True)
         what = session.posargs or [name for name in TESTS if (ROOT / name).exists()]
+        if lock != "newest" and not session.posargs:
+            # The extra `prometheus` asks for a newer opentelemetry-exporter-prometheus than these libraries go with.
+            what.append("--ignore=tests/metrics/pull")
         session.run(str(environment / "bin" / "python"), "-m", "pytest", *what, external=True)
 
     tests.__doc__ = f"Python {version} with the {lock} libraries."

@@ -150,6 +150,8 @@ def test_one_request_has_one_id_at_every_hop(
         assert all("traceparent" not in sql for sql in found)
     if mode == "own":
         database = next(span.attributes["db.namespace"] for span in spans if span.kind == "CLIENT")
+        # Which of these connect for the first time depends on which child of the pool runs the task.
+        spans = [span for span in spans if span.attributes.get("db.operation.name") != "CONNECT"]
         assert tree(spans) == [
             (name.format(db=database, number="{number}"), kind, parent) for name, kind, parent in OWN_TREE
         ]

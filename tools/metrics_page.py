@@ -18,7 +18,6 @@ TITLES = {
     "sql": "SQL",
     "pool": "Connection pools",
     "celery": "Celery",
-    "process": "The process",
     "telemetry": "Telemetry about itself",
 }
 

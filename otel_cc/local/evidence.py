@@ -202,7 +202,11 @@ def _sql(found: Evidence) -> Check:
     clients = {statement.application for statement in found.statements}
     if missing := [service for service in found.request.sql if service not in clients]:
         return Check(name, f"PostgreSQL logged no statement of {' and '.join(missing)} with {found.request_id}")
-    made = sum(span.kind == "CLIENT" and "db.system.name" in span.attributes for span in found.spans)
+    # To connect is no statement.
+    operations = [
+        span.attributes.get("db.operation.name") for span in found.spans if "db.system.name" in span.attributes
+    ]
+    made = sum(operation != "CONNECT" for operation in operations)
     if made != len(found.statements):
         return Check(name, f"PostgreSQL logged {len(found.statements)} statements with its ID, and {made} spans say so")
     for statement in found.statements:

@@ -61,19 +61,20 @@ class Operations:
                 if error is not None:
                     records.failed(operation, error, None)
                 return
+            now = time_ns()
             span = spans.tracer.start_span(
                 f"{operation} {records.target}",
                 current,
                 SpanKind.CLIENT,
                 {**records.base, "db.operation.name": operation},
-                start_time=time_ns() - int(seconds * 1e9),
+                start_time=now - int(seconds * 1e9),
             )
             try:
                 error_type = None if error is None else records.failed(operation, error, span)
                 attributes = records.attributes(operation, error_type)
                 spans.duration.record(seconds, attributes, set_span_in_context(span, _NOTHING))
             finally:
-                span.end()
+                span.end(now)
         except Exception:
             guard.failed(f"the end of a SQL {operation}")
 
@@ -100,8 +101,8 @@ class Transactions:
         dialect = self._dialect
         dialect.do_commit = self._wrap_end(dialect.do_commit, "COMMIT")
         dialect.do_rollback = self._wrap_end(dialect.do_rollback, "ROLLBACK")
-        if str(dialect.driver) in ("psycopg2", "psycopg"):
-            # The others do it by statements, and by the two above.
+        if hasattr(dialect, "_do_twophase"):
+            # By calls of psycopg2 and psycopg; everywhere else by statements, and by the two above.
             dialect.do_prepare_twophase = self._wrap(dialect.do_prepare_twophase, "PREPARE")
             dialect.do_commit_twophase = self._wrap(dialect.do_commit_twophase, "COMMIT")
             dialect.do_rollback_twophase = self._wrap(dialect.do_rollback_twophase, "ROLLBACK")

@@ -124,7 +124,9 @@ def service(point: otlp.Point) -> str:
 def test_the_death_of_every_worker_is_seen_by_who_published(
     request: pytest.FixtureRequest, launch: Launch, broker: str, pool: str
 ) -> None:
-    stage = Stage(launch, request.getfixturevalue(broker).url)
+    server = request.getfixturevalue(broker)
+    # Workers of other tests may be alive at the same broker, and would be counted.
+    stage = Stage(launch, server.database(12) if broker == "valkey" else server.url)
     worker = stage.worker("--pool", pool, "--concurrency", "2")
     stage.newest("celery.workers", 1)
     api = stage.api(messages=3)
@@ -164,7 +166,8 @@ def test_the_oldest_message_that_says_its_age_grows_old(launch: Launch, valkey: 
     wait_until(lambda: (stage.points("celery.queue.oldest.age") or [depth])[-1].value > 2, 10, "it is 2 s old")
     age = stage.points("celery.queue.oldest.age")[-1].value
     assert age <= time.time() - before
-    assert {point.value for point in stage.points("celery.queue.messages")} <= {4.0}
+    # It may have been looked at while they were being published.
+    assert {point.value for point in stage.points("celery.queue.messages")} <= {0.0, 1.0, 2.0, 3.0, 4.0}
 
 
 def test_one_process_looks_and_another_takes_over(launch: Launch, valkey: Valkey) -> None:

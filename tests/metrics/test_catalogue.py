@@ -33,7 +33,6 @@ def test_prometheus_names() -> None:
             "http.server.active_requests",
             "db.client.connection.timeouts",
             "celery.worker.heartbeat.timestamp",
-            "process.cpu.time",
         )
     } == {
         "commandcenter.errors": "commandcenter_errors_total",
@@ -42,7 +41,6 @@ def test_prometheus_names() -> None:
         "http.server.active_requests": "http_server_active_requests",
         "db.client.connection.timeouts": "db_client_connection_timeouts_total",
         "celery.worker.heartbeat.timestamp": "celery_worker_heartbeat_timestamp_seconds",
-        "process.cpu.time": "process_cpu_time_seconds_total",
     }
 
 

@@ -28,7 +28,7 @@ from sqlalchemy.ext import asyncio as sa_asyncio
 from otel_cc import context, settings
 from otel_cc.local.postgres import Postgres
 from otel_cc.metrics import _made, bounds, counters
-from otel_cc.sql import carriers
+from otel_cc.sql import carriers, pool
 from otel_cc.sql.instrumentor import SQLAlchemyInstrumentor
 from otel_cc.sql.switches import switches
 from otel_cc.tracing import tracer
@@ -305,6 +305,8 @@ def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Telemet
         monkeypatch.setattr(tracer, "_tracers", {})
         _made.clear()
         bounds.forget()
+        # Engines of tests before this one may not have been collected yet.
+        pool._pools.forget()
         monkeypatch.setenv("OTEL_CC_SQL_COMMENT", comments)
         monkeypatch.setenv("OTEL_CC_INSTRUMENTATION", "contrib" if producers == "contrib" else "own")
         for name, value in env.items():

@@ -1,0 +1,305 @@
+"""COMMIT, ROLLBACK and CONNECT: each that the server saw is measured, and what failed is one span and one count."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import sqlalchemy as sa
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from otel_cc.local import postgres as local_postgres
+from otel_cc.local.process import Processes, free_port
+from tests.sql.conftest import VERSION, Database, Driver, Telemetry, every_driver, every_postgres_driver
+from tests.sql.test_engine import REQUEST, about, span
+
+Connect = Callable[..., Database]
+Start = Callable[..., Telemetry]
+
+SELECT = sa.text("SELECT n FROM ends")
+INSERT = sa.text("INSERT INTO ends VALUES (1)")
+
+
+def counts(points: list[Any]) -> dict[str, int]:
+    """How many were measured of each operation."""
+    return {point.attributes["db.operation.name"]: point.count for point in points}
+
+
+def seen(connected: Database) -> dict[str, int]:
+    """How many the server saw."""
+    found: dict[str, int] = {}
+    for sql in connected.received():
+        word = sql.rstrip(";").strip()
+        if word in ("COMMIT", "ROLLBACK"):
+            found[word] = found.get(word, 0) + 1
+    return found
+
+
+def prepared(connected: Database, recorded: Telemetry) -> None:
+    """A table, and nothing measured of how it was made."""
+    with suppress_instrumentation():
+        connected.execute("DROP TABLE IF EXISTS ends")
+        connected.execute("CREATE TABLE ends (n INTEGER)")
+    connected.forget()
+    recorded.clear()
+
+
+@every_driver
+def test_what_the_server_saw_is_what_is_counted(driver: Driver, telemetry: Start, database: Connect) -> None:
+    recorded = telemetry()
+    connected = database(driver)
+    prepared(connected, recorded)
+
+    def fails(connection: Any) -> None:
+        connection.execute(INSERT)
+        raise KeyError
+
+    def twice(connection: Any) -> None:
+        if VERSION >= (2, 0):
+            connection.execute(INSERT)
+            connection.commit()
+        connection.execute(SELECT).all()
+
+    with recorded.request():
+        connected.run(lambda connection: connection.execute(SELECT).all())
+        connected.run(lambda connection: connection.execute(INSERT) and None)
+        connected.run(lambda _: None)
+        with pytest.raises(KeyError):
+            connected.run(fails)
+        connected.run(twice, begin=False)
+        connected.run(lambda connection: connection.execute(SELECT).all(), begin=False)
+        connected.run(lambda connection: connection.execute(SELECT).all(), isolation_level="AUTOCOMMIT")
+    expected = seen(connected)
+    # Exemplars are in one collection only.
+    ends = recorded.durations("COMMIT", "ROLLBACK")
+    assert counts(ends) == expected
+    assert set(expected) == {"COMMIT", "ROLLBACK"}
+    # No spans of them.
+    assert not {"COMMIT", "ROLLBACK"} & {name.split()[0] for name in recorded.names()}
+    (commits,) = [point for point in ends if point.attributes["db.operation.name"] == "COMMIT"]
+    assert commits.attributes == {**about(connected), "db.operation.name": "COMMIT"}
+    # They lead to what they belong to.
+    (request,) = [s for s in recorded.ended if s.name == "request"]
+    assert {exemplar.span_id for exemplar in commits.exemplars} == {request.context.span_id}
+
+
+@every_driver
+def test_what_sqlalchemy_asks_a_new_server_is_not_the_applications(
+    driver: Driver, telemetry: Start, database: Connect
+) -> None:
+    recorded = telemetry()
+    connected = database(driver)
+    connected.run(lambda _: None)
+    assert recorded.numbers("db.client.operation.duration", "db.operation.name") == {"CONNECT": 1}
+    assert recorded.numbers("db.client.rows", "db.operation.name") == {}
+
+
+@every_postgres_driver
+def test_a_commit_that_fails_is_one_span_and_one_count(driver: Driver, telemetry: Start, database: Connect) -> None:
+    recorded = telemetry()
+    connected = database(driver)
+    with suppress_instrumentation():
+        connected.execute("DROP TABLE IF EXISTS children")
+        connected.execute("DROP TABLE IF EXISTS parents")
+        connected.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
+        connected.execute("CREATE TABLE children (id INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)")
+    recorded.clear()
+    with recorded.request(), pytest.raises(sa.exc.IntegrityError):
+        connected.run(lambda connection: connection.execute(sa.text("INSERT INTO children VALUES (1)")) and None)
+    error = {
+        "psycopg2": "psycopg2.errors.ForeignKeyViolation",
+        "psycopg": "psycopg.errors.ForeignKeyViolation",
+        "asyncpg": "asyncpg.exceptions.ForeignKeyViolationError",
+    }[driver.name]
+    failed = span(connected, "COMMIT", "", error=error, state="23503")
+    del failed["attributes"]["db.query.text"]
+    assert recorded.tree() == [REQUEST, span(connected, "INSERT", "INSERT INTO children VALUES (1)"), failed]
+    (point,) = recorded.durations("COMMIT")
+    assert point.attributes == {**about(connected), "db.operation.name": "COMMIT", "error.type": error}
+    assert point.count == 1
+    assert [e.span_id for e in point.exemplars] == [recorded.statements()[-1].context.span_id]
+    assert recorded.numbers("db.client.errors", "db.operation.name", "db.error.class", "error.type") == {
+        ("COMMIT", "integrity", error): 1
+    }
+
+
+@every_postgres_driver
+def test_a_rollback_on_a_lost_connection_is_one_failure(driver: Driver, telemetry: Start, database: Connect) -> None:
+    recorded = telemetry()
+    connected = database(driver)
+    killer = database(Driver("psycopg2", False))
+
+    def work(connection: Any) -> None:
+        pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar()
+        with suppress_instrumentation():
+            killer.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
+        raise KeyError
+
+    with recorded.request(), pytest.raises((KeyError, sa.exc.DBAPIError)):
+        connected.run(work)
+    assert recorded.numbers("db.client.errors", "db.operation.name", "db.error.class") == {
+        ("ROLLBACK", "connection"): 1
+    }
+    failed = [s for s in recorded.statements() if s.status.status_code.name == "ERROR"]
+    assert [s.name for s in failed] == ["ROLLBACK shop"]
+
+
+def test_savepoints_are_statements(telemetry: Start, database: Connect) -> None:
+    recorded = telemetry()
+    connected = database(Driver("psycopg2", False))
+
+    def work(connection: Any) -> None:
+        connection.begin_nested().commit()
+        connection.begin_nested().rollback()
+
+    connected.run(work)
+    assert counts(recorded.points("db.client.operation.duration")) == {
+        "CONNECT": 1,
+        "SAVEPOINT": 2,
+        "RELEASE": 1,
+        # To the savepoint.
+        "ROLLBACK": 1,
+        "COMMIT": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def two_phases(servers: Processes) -> local_postgres.Postgres:
+    """A server that keeps prepared transactions."""
+    return local_postgres.start(servers, name="postgresql-two-phases", config={"max_prepared_transactions": "4"})
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", *(["psycopg"] if VERSION >= (2, 0) else [])])
+def test_two_phase_commit(driver: str, telemetry: Start, two_phases: local_postgres.Postgres) -> None:
+    recorded = telemetry()
+    engine = sa.create_engine(two_phases.sqlalchemy(driver))
+    for end in ("commit", "rollback"):
+        with engine.connect() as connection:
+            transaction = connection.begin_twophase()
+            connection.execute(sa.text("SELECT 1"))
+            transaction.prepare()
+            getattr(transaction, end)()
+    engine.dispose()
+    ends = recorded.durations("PREPARE", "COMMIT", "ROLLBACK")
+    # SQLAlchemy 1.4 does it by statements, and rolls back what it begins after each of them.
+    assert counts(ends) == {"PREPARE": 2, "COMMIT": 1, "ROLLBACK": 1 if VERSION >= (2, 0) else 3}
+
+
+@every_driver
+def test_an_opened_connection_is_one_span_and_one_duration(driver: Driver, telemetry: Start, database: Connect) -> None:
+    recorded = telemetry()
+    connected = database(driver)
+    with recorded.request():
+        connected.run(lambda c: [c.execute(sa.text("SELECT 1 AS answer")).all() for _ in range(2)])
+    opened = span(connected, "CONNECT", "")
+    del opened["attributes"]["db.query.text"]
+    assert recorded.tree(connects=True) == [
+        REQUEST,
+        opened,
+        *[span(connected, "SELECT", "SELECT 1 AS answer")] * 2,
+    ]
+    (point,) = recorded.durations("CONNECT")
+    assert point.attributes == {**about(connected), "db.operation.name": "CONNECT"}
+    (connect,) = [s for s in recorded.ended if s.name.startswith("CONNECT")]
+    assert point.sum == pytest.approx((connect.end_time - connect.start_time) / 1e9, abs=1e-6)
+    assert [exemplar.span_id for exemplar in point.exemplars] == [connect.context.span_id]
+    assert recorded.numbers("db.client.errors", "db.operation.name") == {}
+
+
+@every_driver
+@pytest.mark.parametrize("reason", ["nobody listens", "wrong password"])
+@pytest.mark.parametrize("producers", ["own", "contrib"])
+def test_a_connection_that_cannot_be_opened_is_counted_once(
+    producers: str, reason: str, driver: Driver, telemetry: Start, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    recorded = telemetry(producers)
+    url = f"sqlite+{driver.name}:///{tmp_path / 'no' / 'folder.db'}"
+    if driver.on_postgres:
+        right = sa.engine.make_url(request.getfixturevalue("postgres").sqlalchemy(driver.name))
+        wrong = right.set(port=free_port()) if reason == "nobody listens" else right.set(password="wrong")
+        url = wrong.render_as_string(hide_password=False)
+    elif reason == "wrong password":
+        return
+    threads = set(threading.enumerate())
+    engine = create_async_engine(url) if driver.awaits else sa.create_engine(url)
+
+    async def connect() -> None:
+        try:
+            await engine.connect()
+        finally:
+            await engine.dispose()
+            # That of aiosqlite still wants to tell the loop.
+            while not set(threading.enumerate()) <= threads:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    # SQLAlchemy does not translate everything that asyncpg says before it is connected.
+    with recorded.request(), pytest.raises((sa.exc.DBAPIError, OSError, asyncpg.PostgresError)):
+        asyncio.run(connect()) if driver.awaits else engine.connect()
+    engine.sync_engine.dispose() if driver.awaits else engine.dispose()
+    assert recorded.numbers("db.client.errors", "db.operation.name", "db.error.class") == {("CONNECT", "connection"): 1}
+    if producers == "contrib":
+        return
+    (failed,) = [s for s in recorded.ended if s.kind.name == "CLIENT"]
+    assert failed.name.startswith("CONNECT ")
+    assert failed.status.status_code.name == "ERROR"
+    assert failed.status.description is None
+    (point,) = recorded.durations("CONNECT")
+    assert point.count == 1
+    assert point.attributes["error.type"] == failed.attributes["error.type"]
+
+
+@every_driver
+@pytest.mark.parametrize("producers", ["own", "contrib"])
+def test_rows_are_counted_where_the_driver_knows_them(
+    producers: str, driver: Driver, telemetry: Start, database: Connect
+) -> None:
+    recorded = telemetry(producers)
+    connected = database(driver)
+    prepared(connected, recorded)
+
+    def work(connection: Any) -> list[int]:
+        numbers = [connection.execute(INSERT).rowcount for _ in range(5)]
+        connection.execute(sa.text("UPDATE ends SET n = 2"))
+        assert len(connection.execute(sa.text("SELECT n FROM ends")).all()) == 5
+        connection.execute(sa.text("SELECT n FROM ends WHERE n = 7")).all()
+        connection.execute(sa.text("DELETE FROM ends WHERE n = 2"))
+        return numbers
+
+    assert connected.run(work) == [1] * 5
+    # SQLite finds rows while they are fetched.
+    selected = {"SELECT": 5} if driver.on_postgres else {}
+    assert recorded.numbers("db.client.rows", "db.operation.name") == {
+        "INSERT": 5,
+        "UPDATE": 5,
+        "DELETE": 5,
+        **selected,
+    }
+
+
+@every_driver
+def test_in_contrib_mode_there_are_no_durations(driver: Driver, telemetry: Start, database: Connect) -> None:
+    recorded = telemetry("contrib")
+    connected = database(driver)
+    prepared(connected, recorded)
+    connected.run(lambda connection: connection.execute(INSERT) and None)
+    assert recorded.points("db.client.operation.duration") == []
+    assert not [s for s in recorded.ended if "otel_cc" in s.instrumentation_scope.name]
+
+
+@every_driver
+def test_nothing_is_recorded_while_instrumentation_is_suppressed(
+    driver: Driver, telemetry: Start, database: Connect
+) -> None:
+    recorded = telemetry()
+    connected = database(driver)
+    prepared(connected, recorded)
+    with suppress_instrumentation():
+        connected.run(lambda connection: connection.execute(INSERT) and None)
+    assert recorded.points("db.client.operation.duration") == []
+    assert recorded.ended == []

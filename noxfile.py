@@ -33,6 +33,7 @@ TESTS = (
     "tests/sql",
     "tests/celery",
     "tests/launcher",
+    "tests/test_fork.py",
     "tests/test_launcher.py",
     "tests/test_logs.py",
 )

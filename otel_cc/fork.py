@@ -80,12 +80,14 @@ def _repair_metrics() -> None:
 def _reconnect(exporter: object) -> None:
     """Give an OTLP/HTTP exporter a connection pool of its own; the parent's may be in use and locked."""
     transport = getattr(getattr(exporter, "_client", None), "_transport", None)
-    session = getattr(transport, "_session", None)
-    if session is not None:
-        fresh = type(session)()
-        for name in ("headers", "auth", "proxies", "params", "verify", "cert", "trust_env"):
-            setattr(fresh, name, getattr(session, name))
-        transport._session = fresh  # type: ignore[union-attr]  # it has a session, so it is not None
+    # Before 1.45 the session is the exporter's own.
+    for holder in (transport, exporter):
+        session = getattr(holder, "_session", None)
+        if session is not None:
+            fresh = type(session)()
+            for name in ("headers", "auth", "proxies", "params", "verify", "cert", "trust_env"):
+                setattr(fresh, name, getattr(session, name))
+            holder._session = fresh  # type: ignore[union-attr]  # it has a session, so it is not None
     pool = getattr(transport, "_pool", None)
     if pool is not None:
         transport._pool = type(pool)(**pool.connection_pool_kw)  # type: ignore[union-attr]  # likewise

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+from otel_cc import fork
 from tests.conftest import Launch
 
 FIRST_EXPORT = """
@@ -25,3 +28,20 @@ def test_the_first_export_imports_nothing(launch: Launch) -> None:
     assert "imported []" in program.output().splitlines()
     assert launch.sink.latest("messaging.process.duration")
     assert launch.sink.spans()
+
+
+def test_a_child_does_not_send_over_the_connection_of_its_parent() -> None:
+    exporter = OTLPMetricExporter(endpoint="http://127.0.0.1:1/v1/metrics")
+
+    def held() -> list[object]:
+        # The places of different versions: the exporter itself, or its transport.
+        transport = getattr(getattr(exporter, "_client", None), "_transport", None)
+        found = [getattr(holder, name, None) for holder in (exporter, transport) for name in ("_session", "_pool")]
+        return [connections for connections in found if connections is not None]
+
+    before = held()
+    assert before
+    fork._reconnect(exporter)
+    assert len(held()) == len(before)
+    assert not {id(connections) for connections in held()} & {id(connections) for connections in before}
+    exporter.shutdown()

@@ -159,7 +159,7 @@ CATALOGUE: dict[str, Instrument] = {
         "sql",
         "counter",
         "{error}",
-        "Failed operations by what went wrong: deadlock, timeout, integrity, connection or other.",
+        "Failed operations by what went wrong: deadlock, timeout, integrity, connection and others.",
         ("db.system.name", "db.namespace", "db.operation.name", "db.error.class", "error.type"),
     ),
     "db.client.rows": Instrument(

@@ -46,10 +46,13 @@ def test_rows(own: Run) -> None:
     for key, number in own.events.items():
         if key[0] == "rows" and key[1] in ENGINES:
             truth[key[1:]] += number
-    batched = {key[1:] for key in own.events if key[0] == "many"}
-    exported = own.exported.totals("db.client.rows", *LABELS[:2],
-                                   where=lambda p: p.attributes.get("db.namespace") in ENGINES)  # fmt: skip
-    assert {k: v for k, v in difference(exported, truth).items() if k not in batched} == {}
+    # asyncpg does not say how many rows a batch changed.
+    unknown = {key[1:] for key in own.events if key[0] == "many" and key[1] == "async"}
+    exported: Counter[tuple[Any, ...]] = Counter()
+    for (engine, operation), number in own.exported.totals("db.client.rows", *LABELS[:2]).items():
+        if engine in ENGINES:
+            exported[engine, operation.removeprefix("BATCH ")] += int(number)
+    assert {k: v for k, v in difference(exported, truth).items() if k not in unknown} == {}
 
 
 def test_no_connection_is_used_when_nothing_happens(own: Run) -> None:

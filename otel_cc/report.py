@@ -106,13 +106,20 @@ def line(state: dict[str, Any]) -> str:
     return text + "."
 
 
+_OFF = "off"
+
+
+def shared_dir() -> Path:
+    """The folder in which the processes of a user find each other, also where no status is wanted."""
+    configured = settings.get().status_dir
+    # The user's own number keeps users apart in a shared temporary directory.
+    default = Path(tempfile.gettempdir()) / f"otel-cc-{os.getuid()}"
+    return default if configured in ("", _OFF) else Path(configured)
+
+
 def status_dir() -> Path | None:
     """The folder of the status files, or None when they are switched off."""
-    configured = settings.get().status_dir
-    if configured == "off":
-        return None
-    # The user's own number keeps users apart in a shared temporary directory.
-    return Path(configured) if configured else Path(tempfile.gettempdir()) / f"otel-cc-{os.getuid()}"
+    return None if settings.get().status_dir == _OFF else shared_dir()
 
 
 def publish(kind: str) -> None:

@@ -120,7 +120,7 @@ SETTINGS: tuple[Setting, ...] = (
             "How long a process may take to deliver its telemetry at its end, for all signals together."),
     Setting("OTEL_CC_STATUS_DIR", "status_dir", "", str, "a folder, or off",
             "Where each process writes what was instrumented, for otel-cc status; empty means a folder of the user's below "
-            "the temporary directory, and off writes nothing."),
+            "the temporary directory, and off writes no status."),
 )  # fmt: skip
 
 

@@ -7,7 +7,6 @@ which entry it is of, so that a worker can tell the success of that entry from t
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from time import time
@@ -22,7 +21,6 @@ _PLACE = "the schedule of Celery beat"
 # The entry that is being published.
 _entry: ContextVar[str | None] = ContextVar("otel_cc.celery.beat", default=None)
 _succeeded: dict[str, float] = {}
-_observed_by: int | None = None
 
 
 class Watch:
@@ -164,14 +162,11 @@ def _success(request: Any) -> None:
 
     :param request: Celery's
     """
-    global _observed_by
     name = message.field(request.request_dict, HEADER)
     if not isinstance(name, str) or len(name) > 255:
         return
     _succeeded[metrics.bounded("celery.beat.entry", name)] = time()
-    if _observed_by != os.getpid():
-        _observed_by = os.getpid()
-        metrics.observe("celery.beat.entry.last_success.timestamp", _successes)
+    metrics.observe("celery.beat.entry.last_success.timestamp", _successes)
 
 
 def _successes() -> list[tuple[float, dict[str, str]]]:

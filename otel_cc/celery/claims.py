@@ -8,9 +8,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import tempfile
 from errno import EACCES, EAGAIN
-from pathlib import Path
 
 from otel_cc import guard, report
 
@@ -53,8 +51,7 @@ class Claims:
             self._fd = None
 
     def _open(self) -> int:
-        # No status still means one reader.
-        folder = report.status_dir() or Path(tempfile.gettempdir()) / f"otel-cc-{os.getuid()}"
+        folder = report.shared_dir()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if folder.stat().st_uid != os.getuid():
             raise PermissionError(f"{folder} belongs to another user")

@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_cc import guard
 from otel_cc.celery import broker
+from otel_cc.celery.outcome import unwrapped
 from otel_cc.celery.values import text
 from otel_cc.error_type import type_name
 from otel_cc.tracing.tracer import get_tracer
@@ -127,8 +128,7 @@ class Run:
         if state == "RETRY":
             # Retry is Celery's way to say it; the reason is what the task raised.
             error = getattr(error, "exc", None)
-        # billiard wraps what crosses processes.
-        error = getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
+        error = unwrapped(error)
         error_type = type_name(type(error)) if failed and isinstance(error, BaseException) else None
         span = self.span
         if span.is_recording():

@@ -7,7 +7,6 @@ gone and when the loop of the worker no longer turns, and they need neither even
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from time import monotonic, time
 from typing import Any
@@ -19,7 +18,6 @@ _INTERVAL = 2.0
 _LATEST = 10.0
 
 _workers: dict[str, Worker] = {}
-_observed_by: int | None = None
 
 
 class Worker:
@@ -117,19 +115,27 @@ def _step() -> Any:
 
 def _observe() -> None:
     """Read the gauges in this process; several workers in one are read together."""
-    global _observed_by
-    if _observed_by == os.getpid():
-        return
-    _observed_by = os.getpid()
-    metrics.observe("celery.worker.up", lambda: [(int(worker.up), worker.labels) for worker in _known()])
+    metrics.observe("celery.worker.up", _ups)
     metrics.observe("celery.worker.heartbeat.timestamp", _timestamps)
-    metrics.observe("celery.worker.tasks.active", lambda: _each(len(_state().active_requests)))
-    metrics.observe("celery.worker.tasks.reserved", lambda: _each(len(_state().reserved_requests)))
+    metrics.observe("celery.worker.tasks.active", _active)
+    metrics.observe("celery.worker.tasks.reserved", _reserved)
     metrics.observe("celery.worker.pool.size", _pool_sizes)
 
 
 def _known() -> list[Worker]:
     return list(_workers.values())
+
+
+def _ups() -> list[tuple[float, dict[str, str]]]:
+    return [(int(worker.up), worker.labels) for worker in _known()]
+
+
+def _active() -> list[tuple[float, dict[str, str]]]:
+    return _each(len(_state().active_requests))
+
+
+def _reserved() -> list[tuple[float, dict[str, str]]]:
+    return _each(len(_state().reserved_requests))
 
 
 def _each(count: int) -> list[tuple[float, dict[str, str]]]:

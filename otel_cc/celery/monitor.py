@@ -42,7 +42,6 @@ _PLACE = "the monitor of the Celery queues"
 _monitors: dict[str, Monitor] = {}
 _asked: set[int] = set()
 _worker: int | None = None
-_observed_by: int | None = None
 
 
 class Monitor(threading.Thread):
@@ -229,13 +228,10 @@ def _starts(sender: Any = None, **_: object) -> None:
 
 
 def _observe() -> None:
-    global _observed_by
-    if _observed_by != os.getpid():
-        _observed_by = os.getpid()
-        metrics.observe("celery.queue.messages", lambda: [(depth.messages, labels) for depth, labels in _depths()])
-        metrics.observe("celery.queue.oldest.age", _ages)
-        metrics.observe("celery.workers", _counts)
-        metrics.observe("celery.monitor.heartbeat.timestamp", _timestamps)
+    metrics.observe("celery.queue.messages", _messages)
+    metrics.observe("celery.queue.oldest.age", _ages)
+    metrics.observe("celery.workers", _counts)
+    metrics.observe("celery.monitor.heartbeat.timestamp", _timestamps)
 
 
 def _depths() -> list[tuple[queues.Depth, dict[str, str]]]:
@@ -250,6 +246,10 @@ def _depths() -> list[tuple[queues.Depth, dict[str, str]]]:
                 depth = queues.Depth(depth.messages + other.messages, max(ages, default=None))
             found[key] = depth
     return [(depth, _labels(*key)) for key, depth in found.items()]
+
+
+def _messages() -> list[tuple[float, dict[str, str]]]:
+    return [(depth.messages, labels) for depth, labels in _depths()]
 
 
 def _ages() -> list[tuple[float, dict[str, str]]]:

@@ -25,8 +25,12 @@ on_success: list[Callable[[Any], None]] = []
 
 
 def unwrap(info: Any) -> Any:
-    """The exception in what a pool hands over, without billiard's wrapping of what crosses processes."""
-    error = getattr(info, "exception", info)
+    """The exception in what a pool hands over."""
+    return unwrapped(getattr(info, "exception", info))
+
+
+def unwrapped(error: Any) -> Any:
+    """An exception without billiard's wrapping of what crosses processes."""
     return getattr(error, "exc", error) if type(error).__name__ == "ExceptionWithTraceback" else error
 
 

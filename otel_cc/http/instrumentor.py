@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import report, settings
-from otel_cc.http.blame import route_of_frame
 from otel_cc.http.carriers import entrance
 from otel_cc.http.measures import Measures
 from otel_cc.http.span import ServerSpans
@@ -45,9 +43,6 @@ class FastAPIInstrumentor(BaseInstrumentor):
     def _measure(self) -> None:
         # What contrib does not measure hangs on the entrance of a request, not on who makes its span.
         self._measures = entrance().measures = Measures()
-        finders = _finders()
-        if route_of_frame not in finders:
-            finders.append(route_of_frame)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         if self._contrib is not None:
@@ -57,13 +52,3 @@ class FastAPIInstrumentor(BaseInstrumentor):
         if self._measures is not None:
             self._measures.close()
             self._measures = None
-            _finders().remove(route_of_frame)
-
-
-def _finders() -> list[Any]:
-    """Who is asked what holds the event loop; nobody asks where nothing is measured of the process."""
-    try:
-        found: list[Any] = importlib.import_module("otel_cc.process.blame").finders
-    except ModuleNotFoundError:
-        return [route_of_frame]
-    return found

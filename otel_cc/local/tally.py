@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from otel_cc.local.evidence import Check, Evidence
 from otel_cc.local.otlp import Point, Sink
-from otel_cc.metrics.catalogue import prometheus_name
+from otel_cc.metrics.catalogue import CATALOGUE, prometheus_name
 
 # A series is exported as 0 first and with its value at the next export, so two intervals must pass.
 ARRIVAL = 15.0
@@ -33,7 +33,7 @@ class Tally:
     @property
     def shown(self) -> str:
         """The name under which Prometheus would show it."""
-        return f"{prometheus_name(self.metric)}{'_count' if self.metric.endswith('duration') else ''}"
+        return prometheus_name(self.metric) + ("_count" if CATALOGUE[self.metric].kind == "histogram" else "")
 
     def check(self) -> Check:
         """Whether both are the same."""

@@ -17,12 +17,14 @@ from otel_cc.metrics.counters import Counter
 from otel_cc.metrics.histogram import LeanHistogram
 from otel_cc.version import __version__
 
-__all__ = ["CATALOGUE", "Values", "bounded", "counter", "counts_events", "histogram", "observe"]
+__all__ = ["Values", "bounded", "counter", "counts_events", "histogram", "observe"]
 
 Values = Iterable[tuple[float, dict[str, Any]]]
+# Who reads, and in which process.
+_Readers = dict[tuple[Callable[[], Values], int], None]
 
 _made: dict[tuple[int, str], Any] = {}
-_observers: dict[tuple[int, str], list[Callable[[], Values]]] = {}
+_ANY_PROCESS = 0
 
 
 def histogram(name: str) -> LeanHistogram:
@@ -46,6 +48,8 @@ def counter(name: str) -> Counter:
 def observe(name: str, read: Callable[[], Values], *, in_children: bool = False) -> Callable[[], None]:
     """Read values at every collection: for what is known anyway and must cost nothing when it changes.
 
+    To ask for the same again changes nothing, so a caller need not know whether this process reads it already.
+
     :param name: of a gauge, an updown or a counter in the catalogue; several readers of one name add their values
     :param read: returns values and their attributes; it may be called in any thread, and one that raises shows nothing
     :param in_children: whether a forked child reads it, too; a state that belongs to one process must not be reported
@@ -53,19 +57,10 @@ def observe(name: str, read: Callable[[], Values], *, in_children: bool = False)
     :returns: takes the reader back
     :raises KeyError: the catalogue has no such instrument
     """
-    pid = os.getpid()
-
-    def reading() -> Values:
-        return read() if in_children or os.getpid() == pid else ()
-
-    readers: list[Callable[[], Values]] = _once(name, _make_observable)
-    readers.append(reading)
-
-    def take_back() -> None:
-        if reading in readers:
-            readers.remove(reading)
-
-    return take_back
+    readers: _Readers = _once(name, _make_observable)
+    reader = read, _ANY_PROCESS if in_children else os.getpid()
+    readers[reader] = None
+    return lambda: readers.pop(reader, None)
 
 
 def counts_events(name: str) -> bool:
@@ -98,12 +93,14 @@ def _make_counter(name: str, entry: Instrument, meter: Any) -> Counter:
     return made
 
 
-def _make_observable(name: str, entry: Instrument, meter: Any) -> list[Callable[[], Values]]:
+def _make_observable(name: str, entry: Instrument, meter: Any) -> _Readers:
     _expect(name, entry, "counter", "updown", "gauge")
-    readers: list[Callable[[], Values]] = []
+    readers: _Readers = {}
 
     def callback(options: CallbackOptions) -> Iterable[Observation]:
-        for read in tuple(readers):
+        for read, process in tuple(readers):
+            if process not in (_ANY_PROCESS, os.getpid()):
+                continue
             try:
                 values = [Observation(value, attributes) for value, attributes in read()]
             except Exception:

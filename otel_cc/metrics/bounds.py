@@ -1,7 +1,7 @@
 """Bounds on what becomes a label: a value that users can choose must not become a time series each time.
 
-A process remembers the first values of an attribute, up to its bound in the catalogue; every further one is counted as
-``_OTHER``, and that it was is counted, too.
+A process remembers the first values of an attribute, up to its bound in the catalogue; every further one is ``_OTHER``,
+and that it was found to be is counted, too: callers keep the labels that they made, so that is not each time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def bounded(attribute: str, value: str) -> str:
 
 
 def when_overflown(tell: Callable[[str], None]) -> None:
-    """Call ``tell`` with the name of an attribute for every measurement whose value is beyond the bound."""
+    """Call ``tell`` with the name of an attribute whenever a value of it is found to be beyond the bound."""
     _overflown.append(tell)
 
 

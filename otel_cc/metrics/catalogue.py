@@ -55,6 +55,7 @@ BOUNDS: dict[str, int] = {
 OTHER = "_OTHER"
 # https://opentelemetry.io/docs/specs/otel/metrics/sdk/#cardinality-limits: combinations of values per instrument.
 SERIES_LIMIT = 2000
+OVERFLOW = {"otel.metric.overflow": True}
 
 
 @dataclass(frozen=True)
@@ -311,8 +312,8 @@ CATALOGUE: dict[str, Instrument] = {
     "commandcenter.metrics.overflow": Instrument(
         "telemetry",
         "counter",
-        "{measurement}",
-        "Measurements of values beyond the bound of their label, counted as _OTHER.",
+        "{value}",
+        "Values that were found to be beyond the bound of their label, and are _OTHER since.",
         ("label",),
     ),
 }

@@ -16,13 +16,10 @@ from weakref import WeakSet
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from otel_cc.metrics.catalogue import SERIES_LIMIT
+from otel_cc.metrics.catalogue import OVERFLOW, SERIES_LIMIT
 
 Attributes = Mapping[str, Any]
 Key = tuple[tuple[str, Any], ...]
-
-# https://opentelemetry.io/docs/specs/otel/metrics/sdk/#overflow-attribute
-OVERFLOW: Key = (("otel.metric.overflow", True),)
 
 _all: WeakSet[Counter] = WeakSet()
 _thread = threading.local()
@@ -48,7 +45,7 @@ class Counter:
             value = self._values.get(key)
             if value is None:
                 if len(self._values) >= SERIES_LIMIT - 1:
-                    key = OVERFLOW
+                    key = tuple(OVERFLOW.items())
                 value = self._values.get(key, 0)
             self._values[key] = value + amount
 

@@ -15,10 +15,7 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import Histogram
 
 from otel_cc import guard
-from otel_cc.metrics.catalogue import SERIES_LIMIT
-
-# https://opentelemetry.io/docs/specs/otel/metrics/sdk/#overflow-attribute
-_OVERFLOW: Mapping[str, Any] = {"otel.metric.overflow": True}
+from otel_cc.metrics.catalogue import OVERFLOW, SERIES_LIMIT
 
 # A context without a span. It is not empty, because the SDK takes an empty one for none and looks into the current one.
 _NOWHERE = Context({"otel_cc.nowhere": True})
@@ -113,6 +110,6 @@ class LeanHistogram:
         series = tuple(attributes.items())
         if series not in self._series:
             if len(self._series) >= SERIES_LIMIT - 1:
-                return _OVERFLOW
+                return OVERFLOW
             self._series.add(series)
         return attributes

@@ -12,7 +12,6 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.trace import SpanKind
 
 from otel_cc import context, guard, settings
@@ -22,7 +21,7 @@ from otel_cc.sql.commenter import Commenter
 from otel_cc.sql.execution import Execution
 from otel_cc.sql.records import Records
 from otel_cc.sql.statement import Statements
-from otel_cc.sql.switches import switches
+from otel_cc.sql.switches import suppressed, switches
 from otel_cc.sql.transaction import Operations, Transactions
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/db/#db-system-name
@@ -148,11 +147,11 @@ class _Dialect:
         """Prepare an execution; None when there is nothing to do for it."""
         spans, comments = switches.spans, switches.comments
         measured = spans is not None or switches.measures is not None
-        if not (measured or comments != "off") or self._initializing:
+        if self._initializing or (comments == "off" and not measured):
             return None
         try:
             current = otel_context.get_current()
-            if current.get(_SUPPRESS_INSTRUMENTATION_KEY) or current.get("suppress_instrumentation"):
+            if suppressed(current):
                 return None
             correlation = None if comments == "off" or many is not None else context.current(current)
             if correlation is None and not measured:

@@ -7,14 +7,11 @@ from time import perf_counter
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.context import Context
 
 from otel_cc import guard
 from otel_cc.sql.records import Records
 from otel_cc.sql.statement import Statement
 from otel_cc.sql.switches import switches
-
-_NOTHING = Context()
 
 
 class Execution:
@@ -85,6 +82,4 @@ class Execution:
     def _record(self, span: trace.Span, seconds: float, error_type: str | None) -> None:
         spans = switches.spans
         if spans is not None:
-            attributes = self._records.attributes(self._statement.operation, error_type)
-            # The statement's span is never current, but it is the one to which the exemplar leads.
-            spans.duration.record(seconds, attributes, trace.set_span_in_context(span, _NOTHING))
+            spans.record(span, seconds, self._records.attributes(self._statement.operation, error_type))

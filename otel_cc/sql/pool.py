@@ -113,7 +113,11 @@ class WatchedPool:
 
     def acquire(self, measures: PoolMeasures, original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Get a connection from the pool, as ``original`` does."""
-        attributes = self._attributes or self._begin()
+        try:
+            attributes = self._attributes or self._begin()
+        except Exception:
+            guard.failed("the wait for a connection")
+            return original(*args, **kwargs)
         token = object()
         self.waiting.add(token)
         started = perf_counter()
@@ -213,12 +217,15 @@ def hook_raw_connection(cls: Any) -> None:
     original = cls.raw_connection
 
     def raw_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
-        measures = switches.pools
+        measures, pool = switches.pools, None
         if measures is not None:
-            pool = watched(self)
-            if pool is not None:
-                return pool.acquire(measures, original, self, *args, **kwargs)
-        return original(self, *args, **kwargs)
+            try:
+                pool = watched(self)
+            except Exception:
+                guard.failed("the wait for a connection")
+        if measures is None or pool is None:
+            return original(self, *args, **kwargs)
+        return pool.acquire(measures, original, self, *args, **kwargs)
 
     raw_connection.__wrapped__ = original  # type: ignore[attr-defined]  # what inspect.signature follows
     cls.raw_connection = raw_connection

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry import trace
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 
 from otel_cc import metrics
 from otel_cc.tracing.tracer import get_tracer
@@ -11,12 +14,19 @@ if TYPE_CHECKING:
     from otel_cc.sql.pool import PoolMeasures
 
 
+_NOTHING = Context()
+
+
 class ClientSpans:
     """Makes the spans and durations; set while our producer is on."""
 
     def __init__(self) -> None:
         self.tracer = get_tracer("otel_cc.sql")
         self.duration = metrics.histogram("db.client.operation.duration")
+
+    def record(self, span: trace.Span, seconds: float, attributes: dict[str, Any]) -> None:
+        """Record a duration whose exemplar leads to a span, which is never the current one."""
+        self.duration.record(seconds, attributes, trace.set_span_in_context(span, _NOTHING))
 
 
 class Measures:
@@ -43,3 +53,8 @@ class Switches:
 
 
 switches = Switches()
+
+
+def suppressed(current: Context) -> bool:
+    """Whether somebody has switched instrumentation off for what runs now."""
+    return bool(current.get(_SUPPRESS_INSTRUMENTATION_KEY) or current.get("suppress_instrumentation"))

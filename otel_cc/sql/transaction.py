@@ -10,14 +10,13 @@ from collections.abc import Callable
 from time import perf_counter, time_ns
 from typing import Any
 
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context, get_current
-from opentelemetry.trace import SpanKind, set_span_in_context
+from opentelemetry.context import get_current
+from opentelemetry.trace import SpanKind
 
 from otel_cc import guard
 from otel_cc.sql.records import Records
-from otel_cc.sql.switches import switches
+from otel_cc.sql.switches import suppressed, switches
 
-_NOTHING = Context()
 _BEGIN = 2  # psycopg2.extensions.STATUS_BEGIN
 _IDLE = 0  # psycopg.pq.TransactionStatus.IDLE
 
@@ -41,7 +40,7 @@ class Operations:
             return
         try:
             current = get_current()
-            if not _suppressed(current):
+            if not suppressed(current):
                 spans.duration.record(seconds, self._records.attributes(operation, None), current)
         except Exception:
             guard.failed(f"the end of a SQL {operation}")
@@ -55,7 +54,7 @@ class Operations:
         spans, records = switches.spans, self._records
         try:
             current = get_current()
-            if _suppressed(current):
+            if suppressed(current):
                 return
             if spans is None:
                 if error is not None:
@@ -71,16 +70,11 @@ class Operations:
             )
             try:
                 error_type = None if error is None else records.failed(operation, error, span)
-                attributes = records.attributes(operation, error_type)
-                spans.duration.record(seconds, attributes, set_span_in_context(span, _NOTHING))
+                spans.record(span, seconds, records.attributes(operation, error_type))
             finally:
                 span.end(now)
         except Exception:
             guard.failed(f"the end of a SQL {operation}")
-
-
-def _suppressed(current: Context) -> bool:
-    return bool(current.get(_SUPPRESS_INSTRUMENTATION_KEY) or current.get("suppress_instrumentation"))
 
 
 class Transactions:

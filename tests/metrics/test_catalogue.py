@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from opentelemetry import metrics as api
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_cc import metrics
 from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, prometheus_name
@@ -52,3 +55,25 @@ def test_an_instrument_that_is_not_in_the_catalogue_cannot_be_made() -> None:
         metrics.observe("http.server.requests", lambda: ())
     with pytest.raises(TypeError, match="is a histogram in the catalogue"):
         metrics.counter("http.server.request.duration")
+
+
+def test_to_observe_the_same_twice_is_to_observe_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    monkeypatch.setattr(api, "get_meter_provider", lambda: provider)
+
+    def read() -> metrics.Values:
+        return [(3, {})]
+
+    metrics.observe("celery.workers", read)
+    take_back = metrics.observe("celery.workers", read)
+
+    def values() -> list[float]:
+        data = reader.get_metrics_data()
+        found = data.resource_metrics[0].scope_metrics[0].metrics if data else []
+        return [point.value for metric in found for point in metric.data.data_points]  # type: ignore[union-attr]  # a gauge
+
+    assert values() == [3]
+    take_back()
+    assert values() == []
+    take_back()

@@ -570,3 +570,26 @@ def test_nothing_is_measured_after_uninstrument(pooled: Make) -> None:
     assert pool.recorded.points("db.client.connection.count") == []
     assert pool.read("use_time") is None
     assert pool.read("wait_time") == 1
+
+
+@pytest.mark.parametrize("broken", ["bounded", "watched"])
+def test_telemetry_that_fails_costs_the_application_no_connection(
+    broken: str, pooled: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("broken on purpose")
+
+    pool = pooled(PSYCOPG2, **SMALL)
+    monkeypatch.setenv("OTEL_CC_STRICT", "false")
+    monkeypatch.setattr(watching, broken, fail)
+    assert pool.connected.execute("SELECT 1") == [(1,)]
+
+
+def test_an_engine_that_is_gone_is_not_reported(telemetry: Start) -> None:
+    recorded = telemetry()
+    engine = sa.create_engine("sqlite://", pool_logging_name="gone")
+    engine.connect().close()
+    assert recorded.numbers("db.client.connection.pending_requests", NAME) == {"gone": 0}
+    del engine
+    gc.collect()
+    assert recorded.numbers("db.client.connection.pending_requests", NAME) == {}

@@ -110,7 +110,7 @@ def message(planned: Planned, kind: Kind) -> bytes:
         headers += f"Content-Length: {len(body)}\r\n"
     if kind.json:
         headers += "Content-Type: application/json\r\n"
-    return f"{kind.method} {planned.path} HTTP/{kind.version}\r\nHost: truth\r\n{headers}\r\n".encode() + body
+    return f"{kind.method} {planned.path} HTTP/{kind.version}\r\nHost: {planned.host}\r\n{headers}\r\n".encode() + body
 
 
 async def head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

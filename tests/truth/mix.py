@@ -13,6 +13,10 @@ SEED = 20
 REQUESTS = 10_000
 TASKS = 2_000
 
+# Of the hostile application: more routes and queues than their bounds allow.
+ROUTES = 1_200
+QUEUES = 200
+
 HTTP_EXCEPTION = "fastapi.exceptions.HTTPException"
 ROUTER_EXCEPTION = "starlette.exceptions.HTTPException"
 VALIDATION = "fastapi.exceptions.RequestValidationError"
@@ -63,7 +67,7 @@ def error(raised: str) -> dict[str, str]:
 UNHANDLED, HANDLED = "application.Unhandled", "application.Handled"
 
 KINDS: dict[str, Kind] = {
-    "async": Kind(1895, "/async"),
+    "async": Kind(1893, "/async"),
     "async 1.0": Kind(20, "/async", version="1.0"),
     "queued": Kind(200, "/async", headers="X-Request-Start: t={now}\r\n"),
     "sync": Kind(900, "/sync"),
@@ -155,14 +159,14 @@ CHATS: dict[str, Chat] = {
     "ws server's code": Chat(20, "/ws/closes/4001", "/ws/closes/{code}", 4001),
     "ws mounted": Chat(20, "/tenants/{n}/ws", "/tenants/{tenant}/ws", 1000),
     "ws refused": Chat(20, "/ws/refuses", "/ws/refuses", None, refused=403),
-    "ws crashes": Chat(10, "/ws/crashes", "/ws/crashes", 1011, UNHANDLED),
+    "ws crashes": Chat(10, "/ws/crashes", "/ws/crashes", 1006, UNHANDLED),
     "ws crashes early": Chat(10, "/ws/crashes-early", "/ws/crashes-early", None, UNHANDLED, refused=500),
     "ws unknown": Chat(20, "/ws/nothing", None, None, refused=403),
 }
 
 # How many tasks of each kind are published; by requests, which are part of the mix.
 PUBLISHED: dict[str, int] = {
-    "succeeds": 1_074,
+    "succeeds": 1_076,
     "fails": 150,
     "breaks": 50,
     "retries": 100,
@@ -210,6 +214,7 @@ class Planned:
     kind: str
     path: str
     body: bytes = b""
+    host: str = "truth"
 
 
 @dataclass

@@ -53,20 +53,24 @@ class Run:
     :ivar tally: what the client saw
     :ivar events: what the application counted
     :ivar statements: what the database logged
-    :ivar exported: what arrived
-    :ivar alive: how many tasks had ended in the worker that was killed when it last reported
+    :ivar rows: what it counted, by database and operation
+    :ivar sessions: how many were opened, by database
+    :ivar connected: how many were open while nothing happened, by database
+    :ivar exported: what arrived, up to the end
+    :ivar idle: what had arrived when nothing happened any more
+    :ivar began: Unix time
     """
 
     tally: Tally = field(default_factory=Tally)
     events: Counter[tuple[str, ...]] = field(default_factory=Counter)
     statements: list[local_postgres.Statement] = field(default_factory=list)
-    database_log: str = ""
     rows: dict[tuple[str, str], int] = field(default_factory=dict)
-    calls: dict[tuple[str, str], int] = field(default_factory=dict)
     sessions: dict[str, int] = field(default_factory=dict)
+    connected: dict[str, int] = field(default_factory=dict)
     exported: Exported = field(default_factory=lambda: Exported(()))
     idle: Exported = field(default_factory=lambda: Exported(()))
-    logs: str = ""
+    began: float = field(default_factory=time.time)
+    ended: float = 0.0
 
 
 class Database:
@@ -99,40 +103,33 @@ class Database:
             connection.execute("SELECT pg_stat_statements_reset()")
             self.before = self._sessions(connection)
 
-    def end(self, run: Run) -> None:
+    def connected(self) -> dict[str, int]:
+        """The number of open sessions, by database."""
         with psycopg.connect(self.server.url, autocommit=True) as connection:
-            wait_until(
-                lambda: (
-                    connection.execute(
-                        "SELECT count(*) = 0 FROM pg_stat_activity WHERE datname = ANY(%s)", [list(ENGINES)]
-                    ).fetchone()
-                    == (True,)
-                ),
-                10,
-                "the end of all sessions",
-            )
+            found = connection.execute("SELECT datname, count(*) FROM pg_stat_activity GROUP BY datname")
+            return {name: number for name, number in found if name in ENGINES}
+
+    def end(self, run: Run) -> None:
+        # A session's last numbers are there when it has ended.
+        wait_until(lambda: not self.connected(), 10, "the end of all sessions")
+        with psycopg.connect(self.server.url, autocommit=True) as connection:
             after = self._sessions(connection)
             run.sessions = {name: after[name] - self.before[name] for name in ENGINES}
-            for name, query, calls, rows in connection.execute(
-                "SELECT datname, query, calls, rows FROM pg_stat_statements JOIN pg_database ON oid = dbid"
+            for name, query, rows in connection.execute(
+                "SELECT datname, query, rows FROM pg_stat_statements JOIN pg_database ON oid = dbid"
             ):
-                operation = ledgerless(query).split()[0].upper()
-                if "truth" in query or operation in ("COMMIT", "ROLLBACK"):
-                    key = (name, operation)
-                    run.calls[key] = run.calls.get(key, 0) + calls
+                if name in ENGINES and "truth" in query:
+                    key = (name, operation(query))
                     run.rows[key] = run.rows.get(key, 0) + rows
         run.statements = self.server.statements(since=self.mark)
-        with open(self.server.process.log, "rb") as file:
-            file.seek(self.mark)
-            run.database_log = file.read().decode(errors="replace")
 
     def _sessions(self, connection: psycopg.Connection[tuple[str, int]]) -> dict[str, int]:
         return dict(connection.execute("SELECT datname, sessions FROM pg_stat_database WHERE datname IS NOT NULL"))
 
 
-def ledgerless(query: str) -> str:
-    """A statement without the comment in front of it."""
-    return query.rpartition("*/")[2].strip(" ;") if query.startswith("/*") else query.strip(" ;")
+def operation(statement: str) -> str:
+    """The first word of a statement, whatever comment is in front of it."""
+    return statement.rpartition("*/")[2].split(maxsplit=1)[0].rstrip(";").upper()
 
 
 @contextmanager
@@ -228,13 +225,14 @@ def perform(folder: Path, valkey: Valkey, number: int, **more: str) -> Run:
 
         all_reported(sink)
         run.idle = Exported(sink.exports)
+        run.connected = database.connected()
         server.process.stop()
         ordinary.stop(timeout=20)
         queues.close()
         run.events = ledger.read(path)
         run.exported = Exported(sink.exports)
         database.end(run)
-        run.logs = "".join(p.output() for p in (server.process, ordinary, deadly, beat))
+        run.ended = time.time()
     return run
 
 

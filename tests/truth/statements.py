@@ -37,13 +37,15 @@ class Counting:
     def execute(self, statement: str, many: list[dict[str, Any]] | None = None, **parameters: Any) -> list[Any]:
         operation = statement.split()[0]
         self._open = True
-        if many is not None:
-            ledger.note("many", self.engine, operation, amount=len(many) - 1)
         try:
             result = self.connection.execute(text(statement), many if many is not None else parameters)
         except DBAPIError as error:
             self.note(operation, error)
             raise
+        if many is not None:
+            # One operation with several sets of parameters.
+            ledger.note("batch", self.engine, operation, amount=len(many))
+            operation = f"BATCH {operation}"
         self.note(operation)
         rows = list(result) if result.returns_rows else []
         ledger.note("rows", self.engine, operation, amount=len(rows) or max(result.rowcount, 0))

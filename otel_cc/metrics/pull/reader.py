@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from opentelemetry import metrics as api
@@ -15,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 
 from otel_cc import guard, lifecycle, metrics, report
 from otel_cc.metrics import counters
+from otel_cc.metrics.catalogue import CATALOGUE
 from otel_cc.metrics.pull import merge, translate
 from otel_cc.metrics.pull.directory import Directory, folder_for
 from otel_cc.metrics.pull.member import Member
@@ -63,9 +62,7 @@ class PullReader(MetricReader):
         self._begin()
 
     def _begin(self) -> None:
-        # The same folder as otel-cc status, and one below the temporary folder where that is switched off.
-        base = report.status_dir() or Path(tempfile.gettempdir()) / f"otel-cc-{os.getuid()}"
-        path = folder_for(base, f"{self._host}:{self._port}", _service())
+        path = folder_for(report.shared_dir(), f"{self._host}:{self._port}", _service())
         directory = Directory(path, os.environ.get(RUN, ""))
         self._member = Member(directory, self._host, self._port, self.snapshot)
         self._member.start()
@@ -88,7 +85,7 @@ class PullReader(MetricReader):
         found, self._received = translate.snapshot(self._received), None
         news = {
             translate.names(name, entry.unit, "counter")[0]
-            for name, entry in metrics.CATALOGUE.items()
+            for name, entry in CATALOGUE.items()
             if entry.kind == "counter" and metrics.counts_events(name)
         }
         for key, family in found.families.items():

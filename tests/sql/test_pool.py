@@ -590,6 +590,7 @@ def test_an_engine_that_is_gone_is_not_reported(telemetry: Start) -> None:
     engine = sa.create_engine("sqlite://", pool_logging_name="gone")
     engine.connect().close()
     assert recorded.numbers("db.client.connection.pending_requests", NAME) == {"gone": 0}
+    engine.dispose()
     del engine
     gc.collect()
     assert recorded.numbers("db.client.connection.pending_requests", NAME) == {}

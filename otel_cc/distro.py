@@ -18,6 +18,7 @@ from opentelemetry.instrumentation.distro import BaseDistro  # noqa: E402
 from opentelemetry.util._importlib_metadata import EntryPoint, entry_points  # noqa: E402
 
 from otel_cc import guard, lifecycle, report, settings  # noqa: E402
+from otel_cc.metrics.catalogue import CATALOGUE  # noqa: E402
 
 logger = logging.getLogger("otel_cc")
 
@@ -106,11 +107,15 @@ def load_instrumentor(entry_point: EntryPoint, **kwargs: Any) -> None:
     try:
         instrumentor = entry_point.load()()
         if name == "system_metrics":
-            # It counts the whole host, from every process: at least not from supervisors.
+            # It counts the whole host, from every process: at least not from supervisors. What it would tell of the
+            # process, we tell already, under the same names.
+            config = getattr(instrumentor, "_config", None)
+            if isinstance(config, dict):
+                instrumentor._config = {key: value for key, value in config.items() if key not in CATALOGUE}
             lifecycle.when_serving(lambda: instrumentor.instrument(**kwargs))
         else:
             instrumentor.instrument(**kwargs)
-        if name not in REPLACED.values():
+        if not name.startswith("otel_cc_"):
             report.instrumented(name, "contrib")
     except ModuleNotFoundError as error:
         if name in REPLACED.values():

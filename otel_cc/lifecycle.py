@@ -57,18 +57,24 @@ def serving(kind: str) -> None:
     if key in _serving:
         return
     _serving.add(key)
-    try:
-        for callback in _on_serving:
-            callback()
-        _on_serving.clear()
+    while _on_serving:
+        # One that fails costs only itself.
+        with guard.guarded("what begins with the serving"):
+            _on_serving.pop(0)()
+    with guard.guarded("the start report"):
         report.publish(kind)
-    except Exception:
-        guard.failed("the start report")
 
 
 def when_serving(callback: Callable[[], None]) -> None:
-    """Run ``callback`` when this process starts to serve: for telemetry that helper processes must not export."""
+    """Run ``callback`` once, when this process starts to serve: for telemetry that helper processes must not export.
+
+    What has run is not run again in a forked child, which inherits what it made. In a process that serves already it
+    runs at once.
+    """
     _on_serving.append(callback)
+    if any(process == os.getpid() for process, _ in _serving):
+        with guard.guarded("what begins with the serving"):
+            _on_serving.pop()()
 
 
 def final_flush() -> bool:
@@ -104,19 +110,23 @@ def flush(timeout: float) -> bool:
     deadline = time.monotonic() + timeout
     results: list[bool] = []
 
-    def run(force_flush: Callable[[int], Any], times: int) -> None:
+    def run(force_flush: Callable[[int], Any], spans: threading.Thread | None) -> None:
         try:
+            if spans is not None:
+                # The metrics count the spans of the last export, too; an unreachable backend leaves them half the time.
+                spans.join(timeout / 2)
+            # A series that nobody has seen yet is exported as 0 first: its value needs a second export.
+            times = 2 if spans is not None and counters.unannounced() else 1
             results.append(all(force_flush(int(timeout * 1000)) is not False for _ in range(times)))
         except Exception:
             results.append(False)
 
-    threads = []
+    threads: list[threading.Thread] = []
     for provider in (trace.get_tracer_provider(), metrics.get_meter_provider(), _logs.get_logger_provider()):
         force_flush = getattr(provider, "force_flush", None)
         if force_flush is not None:
-            # A series that nobody has seen yet is exported as 0 first: its value needs a second export.
-            times = 2 if provider is metrics.get_meter_provider() and counters.unannounced() else 1
-            threads.append(threading.Thread(target=run, args=(force_flush, times), name="otel-cc-flush", daemon=True))
+            first = threads[0] if threads and provider is metrics.get_meter_provider() else None
+            threads.append(threading.Thread(target=run, args=(force_flush, first), name="otel-cc-flush", daemon=True))
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -158,7 +168,9 @@ def _deliver_by(deadline: float) -> None:
     last: list[Callable[[], Any]] = []
     for processor in fork.span_processors(trace.get_tracer_provider()):
         if isinstance(processor, SpanQueue):
-            waits.append(processor.request_flush().wait if processor.pending else _nothing)
+            if processor.pending:
+                # The metrics count the spans of the last export, too.
+                processor.request_flush().wait(left() / 2)
         else:
             last.append(_bounded_shutdown(processor, left))
     for reader in fork.metric_readers(metrics.get_meter_provider()):
@@ -175,10 +187,6 @@ def _deliver_by(deadline: float) -> None:
         wait(left())
     for close in last:
         close()
-
-
-def _nothing(_: float) -> None:
-    pass
 
 
 def _bounded_reader_shutdown(reader: Any, left: Callable[[], float]) -> Callable[[], Any]:

@@ -18,6 +18,7 @@ TITLES = {
     "sql": "SQL",
     "pool": "Connection pools",
     "celery": "Celery",
+    "process": "The process",
     "telemetry": "Telemetry about itself",
 }
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import report, settings
+from otel_cc.http.blame import route_of_frame
 from otel_cc.http.carriers import entrance
 from otel_cc.http.measures import Measures
 from otel_cc.http.span import ServerSpans
+from otel_cc.process import blame
 
 
 class FastAPIInstrumentor(BaseInstrumentor):
@@ -18,6 +20,7 @@ class FastAPIInstrumentor(BaseInstrumentor):
 
     _contrib: Any = None
     _measures: Measures | None = None
+    _take_back: Callable[[], None] | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
@@ -43,6 +46,7 @@ class FastAPIInstrumentor(BaseInstrumentor):
     def _measure(self) -> None:
         # What contrib does not measure hangs on the entrance of a request, not on who makes its span.
         self._measures = entrance().measures = Measures()
+        self._take_back = blame.ask_for_route(route_of_frame)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         if self._contrib is not None:
@@ -52,3 +56,6 @@ class FastAPIInstrumentor(BaseInstrumentor):
         if self._measures is not None:
             self._measures.close()
             self._measures = None
+        if self._take_back is not None:
+            self._take_back()
+            self._take_back = None

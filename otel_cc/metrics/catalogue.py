@@ -17,6 +17,7 @@ SQL_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 # The convention's buckets end at 10 s; tasks run longer, and wait longer.
 TASK_SECONDS = (*HTTP_SECONDS, 30.0, 60.0, 300.0, 1800.0)
 WAIT_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+PAUSE_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONNECTION_SECONDS = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0)
 SIZE_BYTES = (0.0, 128.0, 1024.0, 8192.0, 65536.0, 524288.0, 4194304.0, 33554432.0)
 
@@ -28,6 +29,8 @@ BOUNDS: dict[str, int] = {
     "celery.task.revoked.reason": 3,
     "celery.task.state": 8,
     "celery.worker.name": 50,
+    "cpu.mode": 2,
+    "cpython.gc.generation": 3,
     "db.client.connection.pool.name": 50,
     "db.client.connection.state": 2,
     "db.error.class": 8,
@@ -45,6 +48,8 @@ BOUNDS: dict[str, int] = {
     "messaging.operation.name": 3,
     "messaging.system": 10,
     "network.protocol.version": 6,
+    "otel.component.name": 10,
+    "otel.component.type": 10,
     "server.address": 50,
     "server.port": 50,
     "status_code": 600,
@@ -71,7 +76,7 @@ class Instrument:
     :param merged: how one value is made of those of all processes: "sum" or "max"
     """
 
-    scope: Literal["http", "errors", "sql", "pool", "celery", "telemetry"]
+    scope: Literal["http", "errors", "sql", "pool", "celery", "process", "telemetry"]
     kind: Kind
     unit: str
     text: str
@@ -93,6 +98,8 @@ _POOL = ("db.client.connection.pool.name",)
 _MESSAGE = ("messaging.system", "messaging.operation.name", "celery.task.name", "messaging.destination.name")
 _TASK = ("messaging.system", "celery.task.name", "messaging.destination.name")
 _WORKER = ("celery.worker.name",)
+_COMPONENT = ("otel.component.type", "otel.component.name")
+_EXPORTER = (*_COMPONENT, "server.address", "server.port")
 
 CATALOGUE: dict[str, Instrument] = {
     # The request.
@@ -308,7 +315,68 @@ CATALOGUE: dict[str, Instrument] = {
         ("celery.beat.entry",),
         merged="max",
     ),
+    # The process.
+    # https://opentelemetry.io/docs/specs/semconv/system/process-metrics/
+    "process.cpu.time": Instrument("process", "counter", "s", "CPU time of the process.", ("cpu.mode",)),
+    "process.memory.usage": Instrument("process", "updown", "By", "Resident memory of the process."),
+    "process.eventloop.lag": Instrument(
+        "process", "histogram", "s", "How late the event loop is when a timer is due.", (), PAUSE_SECONDS
+    ),
+    "process.eventloop.blocked.time": Instrument(
+        "process",
+        "counter",
+        "s",
+        "Time for which the event loop did not turn for more than 0.1 s, by the route whose code held it.",
+        ("http.route",),
+    ),
+    "process.threadpool.tokens.used": Instrument(
+        "process", "updown", "{token}", "Threads that are running synchronous endpoints and dependencies."
+    ),
+    "process.threadpool.tokens.max": Instrument("process", "updown", "{token}", "Threads that may run them."),
+    "process.threadpool.pending_requests": Instrument(
+        "process", "updown", "{request}", "Calls of them that wait for a thread."
+    ),
+    "process.gc.pause.duration": Instrument(
+        "process",
+        "histogram",
+        "s",
+        "Time for which a garbage collection stopped the process.",
+        ("cpython.gc.generation",),
+        PAUSE_SECONDS,
+    ),
     # Telemetry about itself.
+    # https://opentelemetry.io/docs/specs/semconv/otel/sdk-metrics/
+    "otel.sdk.processor.span.queue.size": Instrument(
+        "telemetry", "updown", "{span}", "Ended spans that wait for their export.", _COMPONENT
+    ),
+    "otel.sdk.processor.span.queue.capacity": Instrument(
+        "telemetry", "updown", "{span}", "Ended spans that may wait for their export.", _COMPONENT
+    ),
+    "otel.sdk.processor.span.processed": Instrument(
+        "telemetry",
+        "counter",
+        "{span}",
+        "Ended spans that were given to the exporter; with error.type those that were dropped instead.",
+        (*_COMPONENT, "error.type"),
+    ),
+    "otel.sdk.exporter.span.inflight": Instrument(
+        "telemetry", "updown", "{span}", "Spans that the exporter has and whose export has not ended.", _EXPORTER
+    ),
+    "otel.sdk.exporter.span.exported": Instrument(
+        "telemetry",
+        "counter",
+        "{span}",
+        "Spans whose export ended; with error.type those that the backend did not take.",
+        (*_EXPORTER, "error.type"),
+    ),
+    "otel.sdk.exporter.operation.duration": Instrument(
+        "telemetry",
+        "histogram",
+        "s",
+        "Time an export of spans took, its retries included.",
+        (*_EXPORTER, "http.response.status_code", "error.type"),
+        HTTP_SECONDS,
+    ),
     "commandcenter.metrics.overflow": Instrument(
         "telemetry",
         "counter",

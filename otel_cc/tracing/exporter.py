@@ -8,6 +8,7 @@ from typing import Any
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from otel_cc.tracing.measures import measures_itself
 from otel_cc.tracing.processor import SpanQueue
 
 # What the official exporter refuses to send (its default of max_request_size): larger requests take its own path.
@@ -19,6 +20,7 @@ class FastOTLP(SpanExporter):
 
     :param official: the official exporter, which stays the fallback
     :param send: its client's method for encoded bytes
+    :ivar failure: what came of the last export: the backend's status, where there was one, and the error, or None
     """
 
     def __init__(self, official: SpanExporter, send: Callable[[bytes], Any]) -> None:
@@ -26,13 +28,19 @@ class FastOTLP(SpanExporter):
 
         self.official = official
         self._send = send
+        self.failure: tuple[int | None, BaseException | None] | None = None
         self._encode = encode
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         body = self._encode(spans)
+        self.failure = None
         if len(body) > _LARGEST_REQUEST:
             return self.official.export(spans)
-        return SpanExportResult.SUCCESS if self._send(body).success else SpanExportResult.FAILURE
+        result = self._send(body)
+        if result.success:
+            return SpanExportResult.SUCCESS
+        self.failure = (getattr(result, "status_code", None), getattr(result, "error", None))
+        return SpanExportResult.FAILURE
 
     def shutdown(self) -> None:
         self.official.shutdown()
@@ -47,11 +55,6 @@ def queue_for(exporter: SpanExporter, *_: object, **__: object) -> SpanQueue:
     if kind.__name__ == "OTLPSpanExporter" and kind.__module__.startswith("opentelemetry.exporter.otlp.proto.http"):
         client = getattr(exporter, "_client", None)
         send = getattr(client, "export", None)
-        if send is not None and not _measures_itself(exporter):
+        if send is not None and not measures_itself(exporter):
             return SpanQueue(FastOTLP(exporter, send))
     return SpanQueue(exporter)
-
-
-def _measures_itself(exporter: SpanExporter) -> bool:
-    """Whether the user switched the SDK's own exporter metrics on: they are recorded in the official export only."""
-    return not type(getattr(exporter, "_metrics", None)).__name__.lower().startswith(("noop", "none"))

@@ -11,13 +11,17 @@ import logging
 import os
 import threading
 from collections import deque
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from opentelemetry import context as otel_context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 from otel_cc import context as correlation_context
+from otel_cc import guard
+from otel_cc.tracing.measures import Measures
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
@@ -55,15 +59,19 @@ class SpanQueue(SpanProcessor):
     """Batches ended spans and exports them from one background thread, which starts with the first span.
 
     :param exporter: gets batches of ended spans; it is never called concurrently
+    :ivar limit: how many spans may wait
+    :ivar processed: how many were given to the exporter
+    :ivar in_flight: how many it has at the moment
+    :ivar dropped: how many were not kept, by the reason, as the conventions name it
     """
 
     def __init__(self, exporter: SpanExporter) -> None:
         self.exporter = exporter
-        self.dropped = 0
-        self._limit = _number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
-        self._batch = min(_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), self._limit)
+        self.limit = _number("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
+        self._batch = min(_number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", 512), self.limit)
         self._delay = _number("OTEL_BSP_SCHEDULE_DELAY", 5000) / 1000
         self._closed = False
+        self._measures: Measures | None = None
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -73,6 +81,10 @@ class SpanQueue(SpanProcessor):
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._counting = threading.Lock()
+        self._exporting = False
+        self.processed = self.in_flight = 0
+        self.dropped = {"queue_full": 0, "already_shutdown": 0}
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         pass
@@ -84,7 +96,7 @@ class SpanQueue(SpanProcessor):
         if not span._context.trace_flags & 1:  # type: ignore[union-attr]  # an ended span has a context
             return
         waiting = len(self._queue)
-        if waiting >= self._limit or self._closed:
+        if self._closed or waiting >= self.limit:
             self._drop()
             return
         self._queue.append(span)
@@ -109,6 +121,16 @@ class SpanQueue(SpanProcessor):
         """Whether anything waits or is being exported."""
         return bool(self._queue) or self._exporting
 
+    @property
+    def waiting(self) -> int:
+        """How many spans wait."""
+        while True:
+            try:
+                return sum(not isinstance(item, threading.Event) for item in self._queue.copy())
+            except RuntimeError:
+                # Another thread changed it in between.
+                continue
+
     def request_flush(self) -> threading.Event:
         """Ask the thread to export at once; the event is set when it has."""
         done = threading.Event()
@@ -125,21 +147,23 @@ class SpanQueue(SpanProcessor):
             self._wake.set()
             self.exporter.shutdown()
 
-    _exporting = False
-
     def _drop(self) -> None:
-        self.dropped += 1
+        reason = "already_shutdown" if self._closed else "queue_full"
+        with self._counting:
+            self.dropped[reason] += 1
+            full = self.dropped["queue_full"]
         # One line for the first, then at every tenfold: a full queue drops thousands.
-        if self.dropped in (1, 10, 100, 1000) or self.dropped % 10000 == 0:
+        if reason == "queue_full" and (full in (1, 10, 100, 1000) or full % 10000 == 0):
             logger.warning(
                 "%d spans dropped so far: the queue of %d is full; raise OTEL_BSP_MAX_QUEUE_SIZE or look at the exporter.",
-                self.dropped,
-                self._limit,
+                full,
+                self.limit,
             )
 
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
+                self._measure()
                 thread = threading.Thread(target=self._run, name="otel-cc-spans", daemon=True)
                 try:
                     thread.start()
@@ -148,6 +172,13 @@ class SpanQueue(SpanProcessor):
                     self._export_waiting()
                     return
                 self._thread = thread
+
+    def _measure(self) -> None:
+        if self._measures is None:
+            try:
+                self._measures = Measures(self)
+            except Exception:
+                guard.failed("telemetry about the export of spans")
 
     def _run(self) -> None:
         while not self._closed:
@@ -178,9 +209,20 @@ class SpanQueue(SpanProcessor):
 
     def _export(self, batch: list[ReadableSpan]) -> None:
         token = otel_context.attach(otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True))
+        with self._counting:
+            self.processed += len(batch)
+            self.in_flight += len(batch)
+        began = perf_counter()
+        failure: BaseException | None = None
+        succeeded = False
         try:
-            self.exporter.export(batch)
-        except Exception:
+            succeeded = self.exporter.export(batch) is not SpanExportResult.FAILURE
+        except Exception as error:
+            failure = error
             logger.exception("The span exporter failed; %d spans are lost.", len(batch))
         finally:
             otel_context.detach(token)
+            with self._counting:
+                self.in_flight -= len(batch)
+            if self._measures is not None:
+                self._measures.exported(len(batch), perf_counter() - began, succeeded, failure)

@@ -92,8 +92,8 @@ def test_a_full_queue_drops_and_says_so(
         end(made, 1)
     exporter.answer.set()
     assert queue.force_flush(5000)
-    assert sum(exporter.batches) + queue.dropped == 31
-    assert queue.dropped >= 20
+    assert sum(exporter.batches) + queue.dropped["queue_full"] == 31
+    assert queue.dropped["queue_full"] >= 20
 
 
 def test_a_failing_exporter_costs_its_batch_only(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,6 +133,6 @@ def test_a_broken_number_is_replaced_by_the_default(
     exporter: Exporter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", value)
-    assert SpanQueue(exporter)._limit == 2048
+    assert SpanQueue(exporter).limit == 2048
     assert ("OTEL_BSP_MAX_QUEUE_SIZE" in caplog.text) == bool(value)
     assert os.environ["OTEL_BSP_MAX_QUEUE_SIZE"] == value

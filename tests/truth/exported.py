@@ -19,17 +19,20 @@ class Exported:
     """The metrics of some exports.
 
     :ivar last: by name, then by process and attributes: the point that came last
+    :ivar spans: how many came, by process
     :ivar falls: series whose cumulative value was smaller than before
     """
 
     def __init__(self, exports: Iterable[Export]) -> None:
         self.last: dict[str, dict[Series, Point]] = defaultdict(dict)
         self.falls: list[tuple[str, Series]] = []
-        self.spans = 0
+        self.spans: Counter[str] = Counter()
         for export in exports:
             if export.path == "/v1/traces":
                 request = ExportTraceServiceRequest.FromString(export.body)
-                self.spans += sum(len(scope.spans) for some in request.resource_spans for scope in some.scope_spans)
+                for some in request.resource_spans:
+                    who = next(a.value.string_value for a in some.resource.attributes if a.key == "service.instance.id")
+                    self.spans[who] += sum(len(scope.spans) for scope in some.scope_spans)
             elif export.path == "/v1/metrics":
                 for point in decode_metrics(export.body):
                     self._add(point)

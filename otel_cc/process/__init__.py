@@ -1,0 +1,1 @@
+"""The process that serves: its CPU time and memory, its event loop, its threads, its garbage collections."""

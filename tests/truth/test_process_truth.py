@@ -1,0 +1,75 @@
+"""What the processes told of themselves during the run, and that no span is in none of their counts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from otel_cc.local.otlp import Point
+from tests.truth.exported import Labels, difference, process
+from tests.truth.mix import KINDS
+from tests.truth.stage import SERVERS, Run
+
+# Of a worker that is killed, the last exports are missing.
+KILLED = "deadly"
+# How long the endpoint holds the loop, and how long it may until the timer of the watch is due, in seconds.
+BLOCKS, TIMER = 0.4, 0.1
+
+
+def survived(point: Point) -> bool:
+    return point.resource["service.name"] != KILLED
+
+
+def test_each_server_tells_of_its_loop_and_threads(run: Run) -> None:
+    for name in ("process.eventloop.lag", "process.threadpool.tokens.max"):
+        points = run.exported.points(name)
+        assert len(points) == SERVERS, name
+        assert {point.resource["service.name"] for point in points} == {"web"}, name
+
+
+def test_every_process_tells_of_its_cpu_time_and_memory(run: Run) -> None:
+    everyone = {process(point) for points in run.exported.last.values() for point in points.values()}
+    for name in ("process.cpu.time", "process.memory.usage"):
+        assert {process(point) for point in run.exported.points(name)} == everyone, name
+
+
+def test_the_loop_was_blocked_as_long_as_the_endpoint_slept(run: Run) -> None:
+    times = KINDS["blocks"].count
+    blocked = run.exported.totals("process.eventloop.blocked.time", "http.route")
+    # It may have slept for longer on a busy machine, never shorter.
+    assert blocked["/blocks",] == pytest.approx(times * (BLOCKS - TIMER / 2), abs=times * TIMER)
+
+
+def test_threads_are_free_when_nothing_happens(run: Run) -> None:
+    for name in ("process.threadpool.tokens.used", "process.threadpool.pending_requests"):
+        assert {point.value for point in run.idle.points(name, where=survived)} == {0}, name
+
+
+def test_garbage_collections_by_generation(run: Run) -> None:
+    truth: Counter[Labels] = Counter()
+    for key, number in run.events.items():
+        if key[0] == "gc":
+            truth[(int(key[1]),)] += number
+    exported = run.exported.totals(
+        "process.gc.pause.duration", "cpython.gc.generation", where=lambda p: p.resource["service.name"] == "web"
+    )
+    # The application reads before it serves, and for the last time before it has ended.
+    bounds = {key: (number - 20 * SERVERS, number + 20 * SERVERS) for key, number in truth.items()}
+    assert difference(exported, {}, bounds) == {}
+
+
+def test_every_span_is_counted_that_arrived(run: Run) -> None:
+    survivors = {process(point) for point in run.exported.points("process.cpu.time") if survived(point)}
+    truth = {(who,): number for who, number in run.exported.spans.items() if who in survivors}
+    for name in ("otel.sdk.processor.span.processed", "otel.sdk.exporter.span.exported"):
+        exported: Counter[Labels] = Counter()
+        for point in run.exported.points(name, where=survived):
+            assert point.value == 0 or "error.type" not in point.attributes, name
+            exported[process(point),] += int(point.value)
+        assert difference({key: n for key, n in exported.items() if n}, truth) == {}, name
+
+
+def test_no_span_waits_when_nothing_happens(run: Run) -> None:
+    for name in ("otel.sdk.processor.span.queue.size", "otel.sdk.exporter.span.inflight"):
+        assert {point.value for point in run.idle.points(name, where=survived)} == {0}, name

@@ -133,3 +133,39 @@ def test_after_a_fork_nothing_of_the_parent_is_exported_twice(launch: Launch, si
     identities = {span.name: span.resource["service.instance.id"] for span in sink.spans()}
     assert identities["in the child"] != identities["GET /"]
     assert served(sink) == 6
+
+
+SERVES = {
+    "app.py": """
+from fastapi import FastAPI
+
+from otel_cc import lifecycle
+
+begun = []
+
+
+def fails() -> None:
+    raise ValueError("telemetry of somebody")
+
+
+lifecycle.when_serving(fails)
+lifecycle.when_serving(lambda: begun.append("first"))
+app = FastAPI()
+
+
+@app.get("/")
+async def root() -> list[str]:
+    lifecycle.when_serving(lambda: begun.append("late"))
+    return begun
+"""
+}
+
+
+def test_what_begins_with_the_serving_begins_once_and_one_that_fails_costs_only_itself(
+    launch: Launch, sink: Sink
+) -> None:
+    server = launch.uvicorn(files=SERVES, env={"OTEL_CC_STRICT": None})
+    assert httpx.get(server.url).json() == ["first", "late"]
+    assert httpx.get(server.url).json() == ["first", "late", "late"]
+    assert server.process.output().count("ValueError: telemetry of somebody") == 1
+    sink.wait_metric("process.memory.usage")

@@ -28,7 +28,7 @@ from random import SystemRandom
 from types import FrameType
 from typing import Any, TypeVar
 
-from otel_cc.local.program import Process, ProcessError, Ready, listens, says
+from otel_cc.local.program import Process, ProcessError, Ready, answers, listens, says
 
 __all__ = [
     "Interrupted",
@@ -36,6 +36,7 @@ __all__ = [
     "ProcessError",
     "Processes",
     "Ready",
+    "answers",
     "environment",
     "free_port",
     "listens",

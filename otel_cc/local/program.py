@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -36,6 +37,23 @@ def listens(port: int, host: str = "127.0.0.1") -> Ready:
         except OSError:
             return False
         return True
+
+    return ready
+
+
+def answers(port: int, path: str, containing: str = "", host: str = "127.0.0.1") -> Ready:
+    """Ready when a GET of the path is answered with 200 and, if asked for, this text in the body."""
+
+    def ready(_process: Process) -> bool:
+        connection = http.client.HTTPConnection(host, port, timeout=2)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status == 200 and containing in answer.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
 
     return ready
 

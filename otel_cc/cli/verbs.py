@@ -8,6 +8,7 @@ import typer
 
 from otel_cc.cli.demo import demo
 from otel_cc.cli.status import status
+from otel_cc.cli.trace import trace
 from otel_cc.version import __version__
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(status)
+app.command()(trace)
 
 
 def _version(wanted: bool) -> None:

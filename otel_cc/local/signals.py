@@ -123,20 +123,25 @@ class LogRecord:
 
 def decode_spans(body: bytes) -> Iterable[Span]:
     """The spans of an OTLP trace request."""
-    for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
+    return spans_of(ExportTraceServiceRequest.FromString(body))
+
+
+def spans_of(request: ExportTraceServiceRequest) -> Iterable[Span]:
+    """The spans of a decoded OTLP trace request."""
+    for resource_spans in request.resource_spans:
         resource = _attributes(resource_spans.resource.attributes)
         for scope_spans in resource_spans.scope_spans:
             for span in scope_spans.spans:
                 yield Span(
                     name=span.name,
-                    kind=_KINDS[span.kind],
+                    kind=_name(_KINDS, span.kind),
                     trace_id=span.trace_id.hex(),
                     span_id=span.span_id.hex(),
                     parent_id=span.parent_span_id.hex() or None,
                     start=span.start_time_unix_nano,
                     end=span.end_time_unix_nano,
                     attributes=_attributes(span.attributes),
-                    status=_STATUSES[span.status.code],
+                    status=_name(_STATUSES, span.status.code),
                     status_message=span.status.message,
                     events=tuple(Event(e.name, e.time_unix_nano, _attributes(e.attributes)) for e in span.events),
                     links=tuple(
@@ -148,6 +153,11 @@ def decode_spans(body: bytes) -> Iterable[Span]:
                     trace_state=span.trace_state,
                     flags=span.flags,
                 )
+
+
+def _name(names: tuple[str, ...], number: int) -> str:
+    """An enum of protobuf is open: what a newer sender means by a number that we do not know is "unspecified" here."""
+    return names[number] if 0 <= number < len(names) else names[0]
 
 
 def decode_metrics(body: bytes) -> Iterable[Point]:

@@ -13,13 +13,12 @@ from rich.rule import Rule
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
-from rich.tree import Tree
 
 from otel_cc.local.application import API, WORKER
 from otel_cc.local.evidence import HEADER, Evidence, comment_of
-from otel_cc.local.otlp import Span
 from otel_cc.local.postgres import Statement
 from otel_cc.local.tally import Tally
+from otel_cc.local.tree import duration, order, trees
 
 _COMMENT = re.compile(r"(?s)/\*.*?\*/")
 _SERVICE_STYLES = {API: "cyan", WORKER: "magenta"}
@@ -34,7 +33,7 @@ def show(console: Console, number: int, found: Evidence) -> None:
         *_exchange(found),
         Text(),
         _heading(f"trace {found.trace_id or 'not found'}"),
-        *_trees(found.spans),
+        *trees(order(found.spans), _SERVICE_STYLES),
         Text(),
         _heading(f"PostgreSQL logged {_count(len(found.statements), 'statement')} with this ID"),
         *_statements(found.statements, console.width - 2),
@@ -82,45 +81,10 @@ def _exchange(found: Evidence) -> Iterator[RenderableType]:
         yield Text(json.dumps(request.body), style="dim")
     yield Text()
     style = "green" if response.status < 400 else "yellow" if response.status < 500 else "red"
-    yield Text.assemble((str(response.status), f"bold {style}"), f" in {_duration(response.seconds)}")
+    yield Text.assemble((str(response.status), f"bold {style}"), f" in {duration(response.seconds)}")
     for value in response.ids:
         yield Text.assemble(f"{HEADER}: ", (value, "bold"))
     yield Text(response.body, style="dim")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 1 else f"{seconds:.2f} s"
-
-
-def _trees(spans: list[Span]) -> Iterator[RenderableType]:
-    """One tree for each span whose parent is not here: the root, or what lost its parent."""
-    known = {span.span_id for span in spans}
-    children: dict[str | None, list[Span]] = {}
-    for span in spans:
-        children.setdefault(span.parent_id if span.parent_id in known else None, []).append(span)
-
-    def grow(tree: Tree, span: Span) -> None:
-        for child in children.get(span.span_id, []):
-            grow(tree.add(_label(child)), child)
-
-    for root in children.get(None, []):
-        tree = Tree(_label(root), guide_style="dim")
-        grow(tree, root)
-        yield tree
-
-
-def _label(span: Span) -> Text:
-    label = Text.assemble(
-        (span.service, _SERVICE_STYLES.get(span.service, "")), "  ", span.name, (f"  {_duration(span.duration)}", "dim")
-    )
-    if span.status == "ERROR":
-        label.append(f"  {span.attributes.get('error.type') or span.status_message or 'error'}", style="red")
-    elif span.attributes.get("error.type"):
-        # A 404 is an error for the caller, not for the server: its span has the type and no error status.
-        label.append(f"  {span.attributes['error.type']}", style="yellow")
-    elif span.attributes.get("http.response.status_code"):
-        label.append(f"  {span.attributes['http.response.status_code']}", style="dim")
-    return label
 
 
 def _statements(statements: list[Statement], width: int) -> Iterator[RenderableType]:

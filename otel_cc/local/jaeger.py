@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
 
 from otel_cc.local import programs
 from otel_cc.local.process import Process, Processes, answers, environment, free_port
+from otel_cc.local.shipped import shipped
 
 
 @dataclass(frozen=True)
@@ -16,15 +15,15 @@ class Jaeger:
 
     :param port: of its query API and its page
     :param otlp_port: of its OTLP/HTTP receiver
-    :param otlp_grpc_port: of its OTLP/gRPC receiver
     :param metrics_port: where Prometheus scrapes it
+    :param health_port: of its health check
     """
 
     process: Process
     port: int
     otlp_port: int
-    otlp_grpc_port: int
     metrics_port: int
+    health_port: int
     host: str = "127.0.0.1"
 
     @property
@@ -49,68 +48,23 @@ def start(processes: Processes, *, name: str = "jaeger", port: int = 0, wait: bo
     data = processes.folder / f"{name}-data"
     data.mkdir(mode=0o700, exist_ok=True)
     port = port or free_port()
-    grpc_port, otlp_port, otlp_grpc_port, health_port, metrics_port = (free_port() for _ in range(5))
-    config: dict[str, Any] = {
-        "extensions": {
-            "jaeger_storage": {
-                "backends": {
-                    "store": {
-                        "badger": {
-                            "ephemeral": False,
-                            "consistency": False,
-                            "directories": {"keys": f"{data}/keys", "values": f"{data}/values"},
-                            "ttl": {"spans": "48h"},
-                        }
-                    }
-                }
-            },
-            "jaeger_query": {
-                "storage": {"traces": "store"},
-                "http": {"endpoint": f"127.0.0.1:{port}"},
-                "grpc": {"endpoint": f"127.0.0.1:{grpc_port}"},
-            },
-            "healthcheckv2": {"use_v2": True, "http": {"endpoint": f"127.0.0.1:{health_port}"}},
-        },
-        "receivers": {
-            "otlp": {
-                "protocols": {
-                    "grpc": {"endpoint": f"127.0.0.1:{otlp_grpc_port}"},
-                    "http": {"endpoint": f"127.0.0.1:{otlp_port}"},
-                }
-            }
-        },
-        "processors": {"batch": {"timeout": "200ms"}},
-        "exporters": {"jaeger_storage_exporter": {"trace_storage": "store"}},
-        "service": {
-            "extensions": ["jaeger_storage", "jaeger_query", "healthcheckv2"],
-            "telemetry": {
-                "resource": {"service.name": "jaeger"},
-                "logs": {"level": "info", "encoding": "json"},
-                "metrics": {
-                    "level": "normal",
-                    "readers": [{"pull": {"exporter": {"prometheus": {"host": "127.0.0.1", "port": metrics_port}}}}],
-                },
-            },
-            "pipelines": {
-                "traces": {
-                    "receivers": ["otlp"],
-                    "processors": ["batch"],
-                    "exporters": ["jaeger_storage_exporter"],
-                }
-            },
-        },
+    grpc_port, otlp_port, health_port, metrics_port = (free_port() for _ in range(4))
+    settings = {
+        "OTEL_CC_JAEGER_STATE": str(data),
+        "OTEL_CC_JAEGER_PORT": str(port),
+        "OTEL_CC_JAEGER_GRPC_PORT": str(grpc_port),
+        "OTEL_CC_JAEGER_OTLP_PORT": str(otlp_port),
+        "OTEL_CC_JAEGER_HEALTH_PORT": str(health_port),
+        "OTEL_CC_JAEGER_METRICS_PORT": str(metrics_port),
     }
-    file = data / "config.yaml"
-    # JSON is YAML.
-    file.write_text(json.dumps(config, indent=2))
     process = processes.start(
         name,
-        [binary, "--config", str(file)],
-        env=environment(),
+        [binary, "--config", str(shipped("collector/jaeger.yaml"))],
+        env=environment(settings),
         cwd=data,
         ready=answers(health_port, "/status", '"status":"StatusOK"'),
         wait=False,
     )
     if wait:
         process.wait_ready(30, processes.check)
-    return Jaeger(process, port, otlp_port, otlp_grpc_port, metrics_port)
+    return Jaeger(process, port, otlp_port, metrics_port, health_port)

@@ -65,10 +65,12 @@ class Postgres:
     """A running server.
 
     :param url: libpq address with password, ``postgresql://...``
+    :param log_file: what the server writes into as text; with jsonlog, the same as JSON lies beside it
     """
 
-    def __init__(self, process: Process, port: int, password: str) -> None:
+    def __init__(self, process: Process, port: int, password: str, log_file: Path) -> None:
         self.process = process
+        self.log_file = log_file
         self.host = "127.0.0.1"
         self.port = port
         self.user = USER
@@ -82,11 +84,11 @@ class Postgres:
 
     def log(self) -> str:
         """The server's log so far; a statement is in it before the client has its answer."""
-        return self.process.output()
+        return self.log_file.read_text(errors="replace")
 
     def mark(self) -> int:
         """The present length of the log, to be given to :meth:`statements`."""
-        return self.process.log.stat().st_size
+        return self.log_file.stat().st_size
 
     def statements(self, containing: str = "", since: int = 0) -> list[Statement]:
         """The statements in the log, in order.
@@ -94,7 +96,7 @@ class Postgres:
         :param containing: only those whose text has this in it
         :param since: a value of :meth:`mark`: only those after it
         """
-        with open(self.process.log, "rb") as file:
+        with open(self.log_file, "rb") as file:
             file.seek(since)
             text = file.read().decode(errors="replace")
         return [statement for statement in parse_log(text) if containing in statement.sql]
@@ -120,39 +122,75 @@ def parse_log(text: str) -> list[Statement]:
     return found
 
 
-def start(processes: Processes, *, name: str = "postgresql", config: Mapping[str, str] | None = None) -> Postgres:
+def start(
+    processes: Processes,
+    *,
+    name: str = "postgresql",
+    config: Mapping[str, str] | None = None,
+    jsonlog: bool = False,
+    home: Path | None = None,
+) -> Postgres:
     """Start a server that ends with ``processes``; takes about one second.
 
     :param config: lines of postgresql.conf, for example ``shared_preload_libraries``
+    :param jsonlog: the server writes its log into files, as text and as JSON, instead of to its output
+    :param home: a folder that does not exist yet; default: one in that of ``processes``
     """
-    launched = prepare(processes, name=name, config=config)
+    launched = prepare(processes, name=name, config=config, jsonlog=jsonlog, home=home)
     launched.process.wait_ready(30, processes.check)
     return launched
 
 
-def prepare(processes: Processes, *, name: str = "postgresql", config: Mapping[str, str] | None = None) -> Postgres:
+def prepare(
+    processes: Processes,
+    *,
+    name: str = "postgresql",
+    config: Mapping[str, str] | None = None,
+    jsonlog: bool = False,
+    home: Path | None = None,
+) -> Postgres:
     """The same without waiting for the server to accept connections."""
-    home = processes.folder / f"{name}-data"
+    home = home or processes.folder / f"{name}-data"
     home.mkdir(mode=0o700)
     binaries, owner = _binaries(home)
     data = home / "data"
     password = secrets.token_urlsafe(16)
     _initdb(processes, name, binaries, data, password, owner)
     port = free_port()
-    settings = {**_CONFIG, "port": str(port), **(config or {})}
+    written = home / "log" / "postgresql.log"
+    settings = {**_CONFIG, "port": str(port), **(_files(written) if jsonlog else {}), **(config or {})}
     options = [text for key, value in settings.items() for text in ("-c", f"{key}={value}")]
+
+    def ready(_process: Process) -> bool:
+        return written.exists() and _READY in written.read_text(errors="replace")
+
     process = processes.start(
         name,
         [str(binaries / "postgres"), "-D", str(data), *options],
         env=_ENVIRONMENT,
         cwd=home,
-        ready=says("database system is ready to accept connections"),
+        ready=ready if jsonlog else says(_READY),
         wait=False,
         # A fast shutdown: the polite one waits for clients to leave.
         stop_signal=signal.SIGINT,
         **owner,
     )
-    return Postgres(process, port, password)
+    return Postgres(process, port, password, written if jsonlog else process.log)
+
+
+_READY = "database system is ready to accept connections"
+
+
+def _files(written: Path) -> dict[str, str]:
+    """Settings that make the server write its log into files; they grow without rotation, as long as it runs."""
+    return {
+        "logging_collector": "on",
+        "log_destination": "stderr,jsonlog",
+        "log_directory": str(written.parent),
+        "log_filename": written.name,
+        "log_rotation_age": "0",
+        "log_rotation_size": "0",
+    }
 
 
 _ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}

@@ -50,15 +50,18 @@ def demo(
 
 
 def _run(processes: Processes, keep: bool, as_json: bool) -> None:
-    from otel_cc.local import application, story, tally
+    from otel_cc.local import application, backend, otlp, story, tally
     from otel_cc.local import demo as local_demo
 
     begin = time.monotonic()
     with terminal.progress() as progress:
-        shop = application.start(processes, progress=progress)
-        all_found = local_demo.run(shop, processes, progress)
+        sink = otlp.Sink().start()
+        processes.at_end(sink.stop)
+        where = backend.FromSink(sink)
+        shop = application.start(processes, sink.endpoint, progress=progress)
+        all_found = local_demo.run(shop, where, processes, progress)
         progress("waiting for the metrics")
-        tallies = tally.tallies(shop.sink, all_found)
+        tallies = tally.tallies(where, all_found)
     seconds = time.monotonic() - begin
     if as_json:
         answer = {**story.as_json(all_found, tallies), "seconds": round(seconds, 3)}
@@ -93,7 +96,7 @@ def _stay(processes: Processes, shop: Shop) -> None:
         ("API", f"{shop.url}/docs"),
         ("PostgreSQL", shop.database.url),
         ("Valkey", shop.broker.url),
-        ("OTLP", shop.sink.endpoint),
+        ("OTLP", shop.endpoint),
         ("logs", str(processes.folder)),
         ("status", f"OTEL_CC_STATUS_DIR={shop.status_dir} otel-cc status"),
     ):

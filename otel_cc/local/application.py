@@ -1,4 +1,4 @@
-"""The shop with everything behind it: PostgreSQL, Valkey, an OTLP receiver, the API and a Celery worker, all instrumented.
+"""The shop with what it needs: PostgreSQL, Valkey, the API and a Celery worker; it exports to where it is told.
 
 The shop itself (examples/shop) knows nothing of telemetry; what makes it visible is the launcher in front of its two
 commands and the variables in :func:`variables`.
@@ -11,9 +11,12 @@ import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from otel_cc.local import optional, otlp, postgres, valkey
+from otel_cc.local import optional, postgres, valkey
 from otel_cc.local.process import Process, ProcessError, Processes, environment, free_port, says
+
+Servers = tuple[postgres.Postgres, valkey.Valkey]
 
 API = "shop-api"
 WORKER = "shop-worker"
@@ -31,6 +34,7 @@ class Shop:
     """Everything that runs.
 
     :param url: the address of the API
+    :param endpoint: where its processes send telemetry, over OTLP/HTTP
     :param status_dir: where its processes write what ``otel-cc status`` reads
     """
 
@@ -40,7 +44,7 @@ class Shop:
     worker: Process
     database: postgres.Postgres
     broker: valkey.Valkey
-    sink: otlp.Sink
+    endpoint: str
     status_dir: Path
 
     def ended(self) -> Process | None:
@@ -103,38 +107,53 @@ def variables(service: str, endpoint: str, status_dir: Path) -> dict[str, str]:
     }
 
 
-def start(
+def start_servers(
     processes: Processes,
     *,
+    progress: Callable[[str], None] = lambda _text: None,
+    **postgresql: Any,
+) -> Servers:
+    """Start PostgreSQL and Valkey and wait until they are ready.
+
+    :param postgresql: passed to :func:`otel_cc.local.postgres.start`
+    """
+    progress("starting PostgreSQL and Valkey")
+    broker = valkey.start(processes, wait=False)
+    database = postgres.start(processes, **postgresql)
+    broker.process.wait_ready(15, processes.check)
+    return database, broker
+
+
+def start(
+    processes: Processes,
+    endpoint: str,
+    *,
+    servers: Servers | None = None,
+    port: int = 0,
     extra: Mapping[str, str] | None = None,
     progress: Callable[[str], None] = lambda _text: None,
 ) -> Shop:
     """Start everything and wait until it is ready; takes 5 to 10 s on a small machine.
 
+    :param endpoint: where telemetry goes, over OTLP/HTTP
+    :param servers: of :func:`start_servers`, when they were needed before; default: they are started
+    :param port: of the API; 0 takes a free one
     :param extra: more variables for the API and the worker
     :param progress: told what is being waited for
     """
     require()
     status_dir = processes.folder / "status"
 
-    sink = otlp.Sink()
-    processes.at_end(sink.stop)
-    sink.start()
-
-    progress("starting PostgreSQL and Valkey")
-    broker = valkey.start(processes, wait=False)
-    database = postgres.start(processes)
-    broker.process.wait_ready(15, processes.check)
-
+    database, broker = servers or start_servers(processes, progress=progress)
     progress("starting the API and the Celery worker under opentelemetry-instrument")
-    port = free_port()
+    port = port or free_port()
 
     def launch(service: str, argv: list[str], ready: str) -> Process:
         shop = {"SHOP_DATABASE_URL": database.sqlalchemy("psycopg"), "SHOP_BROKER_URL": broker.url}
         return processes.start(
             service,
             [program("opentelemetry-instrument"), program(argv[0]), *argv[1:]],
-            env=environment({**variables(service, sink.endpoint, status_dir), **shop, **(extra or {})}),
+            env=environment({**variables(service, endpoint, status_dir), **shop, **(extra or {})}),
             cwd=source(),
             ready=says(ready),
             wait=False,
@@ -147,4 +166,4 @@ def start(
     worker = launch(WORKER, ["celery", "-A", "tasks", "worker", "-c", "1", "-l", "INFO", *alone], r"celery@\S+ ready\.")
     for process in (api, worker):
         process.wait_ready(60, processes.check)
-    return Shop(f"http://127.0.0.1:{port}", port, api, worker, database, broker, sink, status_dir)
+    return Shop(f"http://127.0.0.1:{port}", port, api, worker, database, broker, endpoint, status_dir)

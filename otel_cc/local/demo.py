@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Callable, Iterator
 
 from otel_cc.local.application import API, WORKER, Shop
+from otel_cc.local.backend import Backend
 from otel_cc.local.evidence import (
-    ATTRIBUTE,
     HEADER,
     Evidence,
     LogLine,
@@ -19,7 +19,6 @@ from otel_cc.local.evidence import (
     comment_of,
     expected_trace_id,
 )
-from otel_cc.local.otlp import Span
 from otel_cc.local.process import Processes
 
 # How long spans and log lines of a finished request may take to arrive, in seconds.
@@ -47,8 +46,13 @@ def requests() -> list[Request]:
     ]  # fmt: skip
 
 
-def run(shop: Shop, processes: Processes, progress: Callable[[str], None] = lambda _text: None) -> list[Evidence]:
-    """Send every request, wait for its traces, and collect what each hop knows."""
+def run(
+    shop: Shop, backend: Backend, processes: Processes, progress: Callable[[str], None] = lambda _text: None
+) -> list[Evidence]:
+    """Send every request, wait for its traces, and collect what each hop knows.
+
+    :param backend: where the telemetry of the shop arrives
+    """
     sent = []
     asked = requests()
     progress(f"sending {len(asked)} requests")
@@ -57,7 +61,7 @@ def run(shop: Shop, processes: Processes, progress: Callable[[str], None] = lamb
         # The payment is for the first order, which must be invoiced by then: one worker works in order.
         sent.append((request, send(shop.port, request)))
     progress("collecting spans, statements and log lines")
-    return [_collect(shop, processes, request, response) for request, response in sent]
+    return [_collect(shop, backend, processes, request, response) for request, response in sent]
 
 
 def send(port: int, request: Request) -> Response:
@@ -79,15 +83,12 @@ def send(port: int, request: Request) -> Response:
         connection.close()
 
 
-def _collect(shop: Shop, processes: Processes, request: Request, response: Response) -> Evidence:
+def _collect(shop: Shop, backend: Backend, processes: Processes, request: Request, response: Response) -> Evidence:
     request_id = response.ids[0] if response.ids else request.headers.get(HEADER, "")
     trace_id = expected_trace_id(request, request_id)
 
-    def belongs(span: Span) -> bool:
-        return span.trace_id == trace_id or span.attributes.get(ATTRIBUTE) == request_id
-
     def complete() -> bool:
-        spans = shop.sink.spans(belongs)
+        spans = backend.spans(trace_id, request_id)
         served = any(span.kind == "SERVER" and span.service == API for span in spans)
         ran = sum(span.kind == "CONSUMER" and span.service == WORKER for span in spans)
         return served and ran >= request.runs and bool(_lines(shop, request_id))
@@ -100,7 +101,7 @@ def _collect(shop: Shop, processes: Processes, request: Request, response: Respo
         request,
         response,
         request_id,
-        spans=sorted(shop.sink.spans(belongs), key=lambda span: span.start),
+        spans=sorted(backend.spans(trace_id, request_id), key=lambda span: span.start),
         statements=[s for s in shop.database.statements() if comment_of(s.sql).get("request_id") == request_id],
         lines=_lines(shop, request_id),
     )

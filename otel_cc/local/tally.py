@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from otel_cc.local.backend import Backend
 from otel_cc.local.evidence import Check, Evidence
-from otel_cc.local.otlp import Point, Sink
 from otel_cc.metrics.catalogue import CATALOGUE, prometheus_name
 
 # A series is exported as 0 first and with its value at the next export, so two intervals must pass.
@@ -22,7 +22,7 @@ class Tally:
     :param metric: its name in the catalogue
     :param label: which label tells its series apart here
     :param sent: what the client sent or expected
-    :param exported: what arrived over OTLP, added over all processes
+    :param exported: what arrived, added over all processes
     """
 
     metric: str
@@ -42,9 +42,10 @@ class Tally:
         return Check(self.shown, f"{self.shown} says {self.exported} by {self.label} instead of {self.sent}")
 
 
-def tallies(sink: Sink, found: list[Evidence]) -> list[Tally]:
+def tallies(backend: Backend, found: list[Evidence]) -> list[Tally]:
     """Wait until the metrics have arrived and compare them with what was sent.
 
+    :param backend: where they arrive
     :param found: everything that was sent since the processes started
     """
     statuses = Counter(str(one.response.status) for one in found)
@@ -60,21 +61,10 @@ def tallies(sink: Sink, found: list[Evidence]) -> list[Tally]:
 
     def read() -> list[Tally]:
         return [
-            Tally(name, label, dict(sorted(sent.items())), _read(sink, name, label)) for name, label, sent in wanted
+            Tally(name, label, dict(sorted(sent.items())), backend.totals(name, label)) for name, label, sent in wanted
         ]
 
     return _until(lambda tallies: all(tally.check().ok for tally in tallies), read)
-
-
-def _read(sink: Sink, name: str, label: str) -> dict[str, int]:
-    totals: Counter[str] = Counter()
-    for point in sink.latest(name):
-        totals[str(point.attributes.get(label, ""))] += _number(point)
-    return dict(sorted(totals.items()))
-
-
-def _number(point: Point) -> int:
-    return point.count if point.kind == "histogram" else int(point.value)
 
 
 def _until(good: Callable[[list[Tally]], bool], read: Callable[[], list[Tally]]) -> list[Tally]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_cc.local import application, demo
+from otel_cc.local import application, backend, demo, otlp
 from otel_cc.local.process import Processes, wait_until
 
 
@@ -157,10 +157,11 @@ def test_ctrl_c_cleans_up_at_any_time(run: type[Demo], moment: str) -> None:
 
 def test_a_broken_hop_is_seen() -> None:
     """The demo's checks are worth something only if they fail when a hop is broken."""
-    with Processes() as processes:
+    with otlp.Sink() as sink, Processes() as processes:
         broken = {"OTEL_CC_SQL_COMMENT": "off", "OTEL_CC_ERROR_BODY_ENABLED": "false"}
-        shop = application.start(processes, extra=broken)
-        failed = [{check.name for check in found.checks() if not check.ok} for found in demo.run(shop, processes)]
+        shop = application.start(processes, sink.endpoint, extra=broken)
+        all_found = demo.run(shop, backend.FromSink(sink), processes)
+    failed = [{check.name for check in found.checks() if not check.ok} for found in all_found]
     assert failed == [
         {"PostgreSQL log"},
         {"PostgreSQL log"},

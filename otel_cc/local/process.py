@@ -106,9 +106,16 @@ class Processes:
 
     :param handle_signals: also turn SIGINT, SIGTERM and SIGHUP into an orderly end (for commands; only in the main thread)
     :param folder: keep logs and data here instead of in a temporary folder that is removed at the end
+    :param on_start: told of each program once it has been started, for whoever has to find it after our own sudden end
     """
 
-    def __init__(self, *, handle_signals: bool = False, folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        handle_signals: bool = False,
+        folder: Path | None = None,
+        on_start: Callable[[Process], object] = lambda _process: None,
+    ) -> None:
         self._temporary = folder is None
         self.folder = folder or Path(tempfile.mkdtemp(prefix="otel-cc-"))
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +123,7 @@ class Processes:
             # A server that refuses to run as root (PostgreSQL) must be able to reach its own folder inside.
             self.folder.chmod(0o711)
         self._stops: list[Callable[[], object]] = []
+        self._on_start = on_start
         self._handle_signals = handle_signals and threading.current_thread() is threading.main_thread()
         self._previous: dict[int, Any] = {}
         self._signum: int | None = None
@@ -201,6 +209,7 @@ class Processes:
         with self._shield():
             process = Process(name, argv, log, err, ready, env=env, cwd=cwd, **popen)
             self._stops.append(lambda: process.stop(stop_signal, stop_timeout, hurry=lambda: self._hurry))
+            self._on_start(process)
         if wait:
             try:
                 process.wait_ready(timeout, self.check)

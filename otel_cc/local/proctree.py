@@ -92,6 +92,36 @@ def kill(pid: int) -> None:
         pass
 
 
+def runs(process: Identity) -> bool:
+    """Whether just this process still runs."""
+    row = table().get(process[0])
+    return row is not None and row.started == process[1] and row.state not in "ZX"
+
+
+def end(leader: Identity, timeout: float) -> bool:
+    """End a program that is not our child, and everything it started: ask the leader, then kill what is left.
+
+    :param timeout: seconds until SIGKILL
+    :return: whether there was anything to end
+    """
+    known = family(leader)
+    if not alive(leader, known):
+        return False
+    if runs(leader):
+        try:
+            os.kill(leader[0], signal.SIGTERM)
+        except ProcessLookupError:
+            pass
+    deadline = time.monotonic() + timeout
+    while left := alive(leader, known):
+        known |= family(leader)
+        if time.monotonic() > deadline:
+            for pid in left:
+                kill(pid)
+        time.sleep(0.02)
+    return True
+
+
 def began(pid: int) -> float | None:
     """When a process began, as ``time.time()``; None when there is no such process (or only its zombie)."""
     row = table().get(pid)

@@ -90,7 +90,7 @@ class Process:
                 )
             except OSError as error:
                 raise ProcessError(f"{name} cannot be started: {error}.") from error
-        self._identity = proctree.identity(self.popen.pid)
+        self.identity = proctree.identity(self.popen.pid)
 
     @property
     def pid(self) -> int:
@@ -180,16 +180,16 @@ class Process:
         :param hurry: polled; true means SIGKILL now
         :return: the exit code of the leader
         """
-        family = proctree.family(self._identity)
+        family = proctree.family(self.identity)
         deadline = time.monotonic() + timeout
         self.send(signum)
         while self.running and time.monotonic() < deadline and not hurry():
             try:
                 self.popen.wait(0.1)
             except subprocess.TimeoutExpired:
-                family |= proctree.family(self._identity)
+                family |= proctree.family(self.identity)
         grace = time.monotonic() + (_GRACE if not self.running else 0)
-        while (left := proctree.alive(self._identity, family)) and time.monotonic() < grace and not hurry():
+        while (left := proctree.alive(self.identity, family)) and time.monotonic() < grace and not hurry():
             time.sleep(0.02)
         end = time.monotonic() + _KILL
         while left:
@@ -201,7 +201,7 @@ class Process:
                 proctree.kill(pid)
             self.popen.poll()
             time.sleep(0.01)
-            left = proctree.alive(self._identity, family)
+            left = proctree.alive(self.identity, family)
         return self.popen.wait()
 
     def kill(self) -> None:

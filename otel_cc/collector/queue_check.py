@@ -60,13 +60,10 @@ def check(state: Path) -> list[Moved]:
     :return: what was moved
     :raises OSError: a file cannot be read or moved
     """
-    moved = []
-    for folder in (state / name for name in _FOLDERS):
-        for path in sorted(folder.iterdir() if folder.is_dir() else ()):
-            # The collector removes what a compaction has left behind.
-            if path.is_file() and not path.name.startswith("tempdb") and (found := _check_file(path, state / ASIDE)):
-                moved.append(found)
-    return moved
+    files = (file for name in _FOLDERS if (state / name).is_dir() for file in sorted((state / name).iterdir()))
+    # The collector itself removes what a compaction has left behind.
+    held = (file for file in files if file.is_file() and not file.name.startswith("tempdb"))
+    return [moved for file in held if (moved := _check_file(file, state / ASIDE))]
 
 
 def _check_file(path: Path, aside: Path) -> Moved | None:

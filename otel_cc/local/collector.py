@@ -57,8 +57,14 @@ class Collector:
         self.grpc_port, self.http_port, self.health_port, self.metrics_port = (
             int(self.env[variable]) for variable in _PORTS.values()
         )
-        self.process: Process | None = None
+        self._process: Process | None = None
         self.moved: list[queue_check.Moved] = []
+
+    @property
+    def process(self) -> Process:
+        """The program that was started last."""
+        assert self._process is not None
+        return self._process
 
     @property
     def endpoint(self) -> str:
@@ -82,7 +88,7 @@ class Collector:
         :raises ProcessError: it did not become ready
         """
         self.moved += queue_check.check(self.state)
-        self.process = self._processes.start(
+        self._process = self._processes.start(
             self._name,
             command(overlays=self.overlays),
             env=environment(self.env),
@@ -90,8 +96,8 @@ class Collector:
             wait=False,
         )
         if wait:
-            self.process.wait_ready(20, self._processes.check)
-        return self.process
+            self._process.wait_ready(20, self._processes.check)
+        return self._process
 
     def healthy(self) -> bool:
         """Whether it receives now; a store that is away does not change it."""

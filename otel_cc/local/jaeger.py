@@ -37,10 +37,13 @@ class Jaeger:
         return f"http://{self.host}:{self.otlp_port}"
 
 
-def start(processes: Processes, *, name: str = "jaeger", port: int = 0, wait: bool = True) -> Jaeger:
+def start(
+    processes: Processes, *, name: str = "jaeger", port: int = 0, otlp_port: int = 0, wait: bool = True
+) -> Jaeger:
     """Start a server that ends with ``processes``; takes about 0.5 s.
 
     :param port: of the query API; 0 takes a free one
+    :param otlp_port: of its OTLP/HTTP receiver; 0 takes a free one
     :param wait: False returns before it is ready
     :raises ProcessError: the program is missing or does not start
     """
@@ -48,7 +51,8 @@ def start(processes: Processes, *, name: str = "jaeger", port: int = 0, wait: bo
     data = processes.folder / f"{name}-data"
     data.mkdir(mode=0o700, exist_ok=True)
     port = port or free_port()
-    grpc_port, otlp_port, health_port, metrics_port = (free_port() for _ in range(4))
+    otlp_port = otlp_port or free_port()
+    grpc_port, health_port, metrics_port = (free_port() for _ in range(3))
     settings = {
         "OTEL_CC_JAEGER_STATE": str(data),
         "OTEL_CC_JAEGER_PORT": str(port),

@@ -58,6 +58,7 @@ class Sink:
         self._exports: list[Export] = []
         self._requests = 0
         self._mode = "accept"
+        self._status = 503
         self._released = threading.Event()
         self._decoded = 0
         self._spans: list[Span] = []
@@ -86,8 +87,9 @@ class Sink:
 
     # The bad days.
 
-    def refuse(self) -> None:
-        """Answer every request with 503 from now on."""
+    def refuse(self, status: int = 503) -> None:
+        """Answer every request with this status from now on."""
+        self._status = status
         self._set_mode("refuse")
 
     def black_hole(self) -> None:
@@ -115,7 +117,7 @@ class Sink:
         if mode == "black hole":
             released.wait()
             return None
-        return 503 if mode == "refuse" else 200
+        return self._status if mode == "refuse" else 200
 
     # What came in.
 

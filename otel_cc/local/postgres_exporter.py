@@ -56,7 +56,7 @@ def start(
             f"--web.listen-address=127.0.0.1:{port}",
             f"--config.file={files / 'config.yaml'}",
             f"--extend.query-path={files / 'queries.yaml'}",
-            *((files / 'flags').read_text().split()),
+            *((files / "flags").read_text().split()),
             f"--collector.stat_statements.exclude_users={ROLE}",
         ],
         env=environment(

@@ -5,7 +5,7 @@ LOCK := constraints/newest.lock
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help demo test test-fast check fix docs bench matrix lock clean
+.PHONY: help demo tools test test-fast check fix docs bench matrix lock tools-lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -13,10 +13,14 @@ help: ## list the targets
 demo: $(STAMP) ## show one request ID on its way through HTTP, SQL, Celery and the logs (KEEP=1 stays up)
 	@$(RUN)/otel-cc demo
 
-test: $(STAMP) ## all tests, on real servers
+tools: $(STAMP) ## build the collector, Prometheus, Jaeger and others that tests and the stack run (ARGS="--list")
+	@$(RUN)/python -m tools.programs $(ARGS)
+
+test: $(STAMP) ## all tests, on real servers and the programs of make tools
+	@$(RUN)/python -m tools.programs --quiet
 	@$(RUN)/python -m pytest $(ARGS)
 
-test-fast: $(STAMP) ## the tests that start no server
+test-fast: $(STAMP) ## the tests that need nothing of make tools
 	@$(RUN)/python -m pytest -p tools.pytest_fast $(ARGS)
 
 check: $(STAMP) ## format, lint, strict types, layers, generated pages
@@ -25,6 +29,7 @@ check: $(STAMP) ## format, lint, strict types, layers, generated pages
 	$(RUN)/mypy
 	$(RUN)/python -m tools.settings_page --check
 	$(RUN)/python -m tools.metrics_page --check
+	$(RUN)/python -m tools.versions_page --check
 	$(RUN)/python -m pytest -q tests/test_layers.py tests/test_house.py
 
 fix: $(STAMP) ## repair format, lint and generated pages
@@ -32,10 +37,12 @@ fix: $(STAMP) ## repair format, lint and generated pages
 	$(RUN)/ruff format
 	$(RUN)/python -m tools.settings_page
 	$(RUN)/python -m tools.metrics_page
+	$(RUN)/python -m tools.versions_page
 
 docs: $(STAMP) ## write the generated pages
 	$(RUN)/python -m tools.settings_page
 	$(RUN)/python -m tools.metrics_page
+	$(RUN)/python -m tools.versions_page
 
 bench: $(STAMP) ## what a request costs, beside others (QUICK=1 takes three minutes)
 	@$(RUN)/python -m benchmarks $(ARGS)
@@ -45,6 +52,9 @@ matrix: $(STAMP) ## the tests on every Python of this machine with old and new l
 
 lock: ## renew constraints/*.lock (needs uv)
 	python3 -m tools.lock
+
+tools-lock: $(STAMP) ## renew the Go modules in tools/go from tools/versions.json and collector/manifest.yaml
+	@$(RUN)/python -m tools.programs --lock
 
 clean: ## remove everything that make has made
 	rm -rf $(VENV) .nox .pytest_cache .mypy_cache .ruff_cache .hypothesis dist build *.egg-info

@@ -14,7 +14,7 @@ import pytest
 
 from otel_cc import __version__, settings
 from otel_cc.metrics.catalogue import CATALOGUE
-from tools import interpreters, metrics_page, settings_page, venv
+from tools import interpreters, metrics_page, settings_page, venv, versions_page
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -59,14 +59,14 @@ def test_plain_make_explains_every_target() -> None:
     explained = dict(re.findall(r"^  make ([a-z-]+) +(\S.*)$", done.stdout, re.MULTILINE))
     assert list(explained) == targets
     assert set(targets) == set(makefile.partition(".PHONY:")[2].partition("\n")[0].split())
-    assert {"demo", "test", "test-fast", "check", "bench", "clean"} <= set(targets)
+    assert {"demo", "tools", "test", "test-fast", "check", "bench", "clean"} <= set(targets)
 
 
 def test_ci_runs_the_commands_that_people_run() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert script.startswith("#!/usr/bin/env bash\n")
     assert "set -euo pipefail" in script
-    for command in ("make check", "make test", "make matrix"):
+    for command in ("make tools", "make check", "make test", "make matrix"):
         assert command in script
     subprocess.run(["bash", "-n", ROOT / ".ci" / "run"], check=True)
 
@@ -83,6 +83,11 @@ def test_the_page_of_the_metrics_is_current_and_has_every_instrument() -> None:
     assert text == metrics_page.page(text), "run make docs"
     for name in CATALOGUE:
         assert f"| `{name}` (" in text
+
+
+def test_the_page_of_the_programs_is_current() -> None:
+    text = (ROOT / "docs" / "tools.md").read_text()
+    assert text == versions_page.page(text), "run make docs"
 
 
 def test_the_version_stands_in_one_place() -> None:

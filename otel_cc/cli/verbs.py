@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from otel_cc.cli import stack
 from otel_cc.cli.demo import demo
 from otel_cc.cli.status import status
 from otel_cc.cli.trace import trace
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(status)
+app.add_typer(stack.app, name="stack")
 app.command()(trace)
 
 

@@ -172,23 +172,28 @@ def start(
         interval=interval,
         wait=False,
     )
-    for one in (traces, alerts, rows, keys, *([lines] if lines else []), numbers):
-        one.process.wait_ready(30, processes.check)
+    started = [traces.process, alerts.process, rows.process, keys.process, numbers.process]
+    for process in [*started, *([lines.process] if lines else [])]:
+        process.wait_ready(30, processes.check)
 
     progress("starting the collector")
-    middle = collector.start(
-        processes,
-        http_port=port("otlp"),
-        grpc_port=port("otlp-grpc"),
-        metrics_port=metrics_port,
-        prometheus=numbers.url,
-        traces=traces.otlp,
-        logs=lines.otlp if lines else "",
-        postgres_logs=str(database.log_file.with_suffix(".json")) if lines else "",
-    )
+    settings = {
+        "OTEL_CC_COLLECTOR_HTTP_PORT": str(port("otlp")),
+        "OTEL_CC_COLLECTOR_GRPC_PORT": str(port("otlp-grpc")),
+        "OTEL_CC_COLLECTOR_METRICS_PORT": str(metrics_port),
+        "OTEL_CC_PROMETHEUS_URL": numbers.url,
+        "OTEL_CC_TRACES_URL": traces.otlp,
+    }
+    if lines:
+        settings |= {
+            "OTEL_CC_LOGS_URL": lines.otlp,
+            "OTEL_CC_POSTGRES_LOGS": str(database.log_file.with_suffix(".json")),
+        }
+    middle = collector.start(processes, overlays=("local", *(["logs"] if lines else [])), env=settings)
+    assert middle.process is not None
     resource = {"OTEL_RESOURCE_ATTRIBUTES": "service.namespace=shop,deployment.environment.name=local"}
     if lines:
-        resource |= {"OTEL_LOGS_EXPORTER": "otlp"}
+        resource |= {"OTEL_LOGS_EXPORTER": "otlp", "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true"}
     shop = application.start(
         processes,
         middle.endpoint,
@@ -198,23 +203,27 @@ def start(
         progress=progress,
     )
     everything = [
-        Program("postgresql", database.process, _without_password(database.url), f"tcp://127.0.0.1:{database.port}", database.log_file),
-        _program(broker.process, broker.url, f"tcp://127.0.0.1:{broker.port}"),
+        _program(database.process, _without_password(database.url), _tcp(database.port), database.log_file),
+        _program(broker.process, broker.url, _tcp(broker.port)),
         _program(traces.process, traces.url, f"http://127.0.0.1:{traces.health_port}/status"),
         _program(alerts.process, alerts.url, f"{alerts.url}/-/ready"),
         _program(numbers.process, numbers.url, f"{numbers.url}/-/ready"),
         _program(rows.process, rows.url, rows.url),
         _program(keys.process, keys.url, keys.url),
         *([_program(lines.process, lines.url, f"{lines.url}/health")] if lines else []),
-        _program(middle.process, middle.endpoint, f"http://127.0.0.1:{middle.health_port}/status"),
+        _program(middle.process, middle.endpoint, middle.health_url),
         _program(shop.api, shop.url, f"{shop.url}/health"),
         _program(shop.worker, "", ""),
-    ]  # fmt: skip
+    ]
     return Stack(shop, middle, numbers, alerts, traces, rows, keys, lines, everything)
 
 
-def _program(process: Process, url: str, probe: str) -> Program:
-    return Program(process.name, process, url, probe, process.log)
+def _program(process: Process, url: str, probe: str, log: Path | None = None) -> Program:
+    return Program(process.name, process, url, probe, log or process.log)
+
+
+def _tcp(port: int) -> str:
+    return f"tcp://127.0.0.1:{port}"
 
 
 def _without_password(url: str) -> str:

@@ -5,13 +5,22 @@ LOCK := constraints/newest.lock
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help demo tools test test-fast check fix docs bench matrix lock tools-lock clean
+.PHONY: help demo stack scrape tools test test-fast check fix docs bench matrix lock tools-lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(STAMP) ## show one request ID on its way through HTTP, SQL, Celery and the logs (KEEP=1 stays up)
+demo: $(STAMP) ## show one request ID on its way through HTTP, SQL, Celery and the logs (KEEP=1 stays up, STACK=1: all of it)
+	@$(if $(STACK),$(RUN)/python -m tools.programs --quiet)
 	@$(RUN)/otel-cc demo
+
+stack: $(STAMP) ## run the shop with collector, Prometheus, Alertmanager and Jaeger behind it, until Ctrl-C (ARGS="--fixed-ports")
+	@$(RUN)/python -m tools.programs --quiet
+	@$(RUN)/otel-cc stack up $(ARGS)
+
+scrape: $(STAMP) ## record the names of all series of a running stack (ARGS=--check compares)
+	@$(RUN)/python -m tools.programs --quiet
+	@$(RUN)/python -m tools.scrape $(ARGS)
 
 tools: $(STAMP) ## build the collector, Prometheus, Jaeger and others that tests and the stack run (ARGS="--list")
 	@$(RUN)/python -m tools.programs $(ARGS)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -15,11 +17,15 @@ from otel_cc.local.process import Interrupted, ProcessError, Processes
 
 if TYPE_CHECKING:
     from otel_cc.local.application import Shop
+    from otel_cc.local.stack import Stack
 
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", envvar="KEEP", help="Stay up afterwards, until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a report.")] = False,
+    stack: Annotated[
+        bool, typer.Option("--stack", envvar="STACK", help="With the collector, Prometheus and Jaeger; ask those.")
+    ] = False,
 ) -> None:
     """Show one request ID on its way: response, spans, SQL as PostgreSQL logged it, worker, log lines.
 
@@ -28,12 +34,16 @@ def demo(
     """
     # Here, so that --help and --version do not pay for protobuf.
     from otel_cc.local import application
+    from otel_cc.local import stack as local_stack
 
     try:
-        application.require()
+        if stack:
+            local_stack.require()
+        else:
+            application.require()
         with Processes(handle_signals=True) as processes:
             try:
-                _run(processes, keep, as_json)
+                _run(processes, keep, as_json, stack)
             finally:
                 with terminal.progress() as progress:
                     progress("stopping everything")
@@ -49,22 +59,20 @@ def demo(
         terminal.fail(str(error))
 
 
-def _run(processes: Processes, keep: bool, as_json: bool) -> None:
-    from otel_cc.local import application, backend, otlp, story, tally
+def _run(processes: Processes, keep: bool, as_json: bool, stack: bool) -> None:
     from otel_cc.local import demo as local_demo
+    from otel_cc.local import story, tally
 
     begin = time.monotonic()
-    with terminal.progress() as progress:
-        sink = otlp.Sink().start()
-        processes.at_end(sink.stop)
-        where = backend.FromSink(sink)
-        shop = application.start(processes, sink.endpoint, progress=progress)
-        all_found = local_demo.run(shop, where, processes, progress)
+    with ExitStack() as opened, terminal.progress() as progress:
+        shop, backend, running = _start(processes, opened, stack, progress)
+        all_found = local_demo.run(shop, backend, processes, progress)
         progress("waiting for the metrics")
-        tallies = tally.tallies(where, all_found)
+        tallies = tally.tallies(backend, all_found)
+        lookups = [] if running is None else [check for found in all_found for check in backend.lookups(found)]
     seconds = time.monotonic() - begin
     if as_json:
-        answer = {**story.as_json(all_found, tallies), "seconds": round(seconds, 3)}
+        answer = {**story.as_json(all_found, tallies, lookups), "seconds": round(seconds, 3)}
         print(json.dumps(answer, indent=2, default=repr), flush=True)
     else:
         out = terminal.console()
@@ -72,8 +80,11 @@ def _run(processes: Processes, keep: bool, as_json: bool) -> None:
             processes.check()
             story.show(out, number, found)
         story.show_tallies(out, tallies)
+        if running is not None:
+            story.show_lookups(out, lookups)
         out.print()
     checks = [check for found in all_found for check in found.checks()] + [one.check() for one in tallies]
+    checks += lookups
     problems = [check.problem for check in checks if not check.ok]
     if problems:
         terminal.say(f"{len(problems)} of {len(checks)} checks failed: {'; '.join(dict.fromkeys(problems))}.", "red")
@@ -84,12 +95,27 @@ def _run(processes: Processes, keep: bool, as_json: bool) -> None:
         text = f"✓ {len(all_found)} requests, {len(checks)} checks: {verdict} ({seconds:.0f} s)."
         out.print(Text(text, style="bold green"))
     if keep:
-        _stay(processes, shop)
+        _stay(processes, shop, running)
     if problems:
         raise typer.Exit(1)
 
 
-def _stay(processes: Processes, shop: Shop) -> None:
+def _start(
+    processes: Processes, opened: ExitStack, stack: bool, progress: Callable[[str], None]
+) -> tuple[Shop, Any, Stack | None]:
+    """The shop, where to ask for its telemetry, and the stack behind it if there is one."""
+    from otel_cc.local import application, backend, otlp
+    from otel_cc.local import stack as local_stack
+
+    if stack:
+        running = local_stack.start(processes, interval="1s", progress=progress)
+        return running.shop, opened.enter_context(backend.FromStack(running)), running
+    sink = otlp.Sink().start()
+    processes.at_end(sink.stop)
+    return application.start(processes, sink.endpoint, progress=progress), backend.FromSink(sink), None
+
+
+def _stay(processes: Processes, shop: Shop, running: Stack | None) -> None:
     err = terminal.console(stderr=True)
     err.print()
     for name, value in (
@@ -97,6 +123,7 @@ def _stay(processes: Processes, shop: Shop) -> None:
         ("PostgreSQL", shop.database.url),
         ("Valkey", shop.broker.url),
         ("OTLP", shop.endpoint),
+        *([("Prometheus", running.prometheus.url), ("Jaeger", running.jaeger.url)] if running else []),
         ("logs", str(processes.folder)),
         ("status", f"OTEL_CC_STATUS_DIR={shop.status_dir} otel-cc status"),
     ):

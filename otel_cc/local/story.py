@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from otel_cc.local.application import API, WORKER
-from otel_cc.local.evidence import HEADER, Evidence, comment_of
+from otel_cc.local.evidence import HEADER, Check, Evidence, comment_of
 from otel_cc.local.postgres import Statement
 from otel_cc.local.tally import Tally
 from otel_cc.local.tree import duration, order, trees
@@ -150,12 +150,26 @@ def show_tallies(console: Console, tallies: list[Tally]) -> None:
     console.print(_Indented(table))
 
 
-def as_json(all_found: list[Evidence], tallies: list[Tally]) -> dict[str, Any]:
+def show_lookups(console: Console, lookups: list[Check]) -> None:
+    """Print how many requests Jaeger finds by which ID."""
+    console.print()
+    console.print(Rule(Text("What Jaeger finds", style="bold"), align="left", style="dim"))
+    table = Table.grid(padding=(0, 2))
+    for name in dict.fromkeys(check.name for check in lookups):
+        ok = [check.ok for check in lookups if check.name == name]
+        mark = Text("✓", style="bold green") if all(ok) else Text("✗", style="bold red")
+        table.add_row(mark, Text(name), Text(f"{sum(ok)} of {len(ok)} requests", style="dim"))
+    console.print(_Indented(table))
+
+
+def as_json(all_found: list[Evidence], tallies: list[Tally], lookups: Sequence[Check] = ()) -> dict[str, Any]:
     """The same for machines."""
     requests = [_one_as_json(found) for found in all_found]
     metrics = [{**asdict(tally), "prometheus": tally.shown, "ok": tally.check().ok} for tally in tallies]
     ok = not any(request["problems"] for request in requests) and all(tally.check().ok for tally in tallies)
-    return {"ok": ok, "requests": requests, "metrics": metrics}
+    ok = ok and all(check.ok for check in lookups)
+    found = {"lookups": [{**asdict(check), "ok": check.ok} for check in lookups]} if lookups else {}
+    return {"ok": ok, "requests": requests, "metrics": metrics, **found}
 
 
 def _one_as_json(found: Evidence) -> dict[str, Any]:

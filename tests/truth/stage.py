@@ -133,8 +133,10 @@ def operation(statement: str) -> str:
 
 
 @contextmanager
-def stage(folder: Path, valkey: Valkey, number: int) -> Iterator[tuple[Launch, Database, dict[str, str]]]:
-    with otlp.Sink() as sink, Processes() as processes:
+def stage(
+    folder: Path, valkey: Valkey, number: int, receiver: otlp.Sink | None = None
+) -> Iterator[tuple[Launch, Database, dict[str, str]]]:
+    with receiver or otlp.Sink() as sink, Processes() as processes:
         database = Database(processes)
         env = {
             "TRUTH_LEDGER": str(folder / "ledger"),
@@ -146,10 +148,10 @@ def stage(folder: Path, valkey: Valkey, number: int) -> Iterator[tuple[Launch, D
         yield Launch(processes, sink, folder), database, env
 
 
-def perform(folder: Path, valkey: Valkey, number: int, **more: str) -> Run:
+def perform(folder: Path, valkey: Valkey, number: int, receiver: otlp.Sink | None = None, **more: str) -> Run:
     """Everything, from the first start to the last end."""
     run = Run()
-    with stage(folder, valkey, number) as (launch, database, env):
+    with stage(folder, valkey, number, receiver) as (launch, database, env):
         sink = launch.sink
         env |= more
         path = Path(env["TRUTH_LEDGER"])

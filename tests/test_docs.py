@@ -168,6 +168,7 @@ def test_what_is_called_exists(page: Path) -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"^make ([a-z-]+)", text, re.MULTILINE)) <= set(targets)
     verbs = {command.callback.__name__ for command in cli.registered_commands if command.callback}
+    verbs |= {group.name for group in cli.registered_groups if group.name}
     assert set(re.findall(r"^otel-cc (\w+)", text, re.MULTILINE)) <= verbs
 
 

@@ -33,7 +33,7 @@ def demo(
     sends requests, prints what each of them left behind, and removes everything again.
     """
     # Here, so that --help and --version do not pay for protobuf.
-    from otel_cc.local import application
+    from otel_cc.local import application, jaeger_client
     from otel_cc.local import stack as local_stack
 
     try:
@@ -55,7 +55,7 @@ def demo(
         raise typer.Exit(interrupted.exit_code) from None
     except Missing as error:
         terminal.fail(str(error), 2)
-    except ProcessError as error:
+    except (ProcessError, jaeger_client.Unavailable) as error:
         terminal.fail(str(error))
 
 

@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 
+from otel_cc.local.program import ProcessError
 
-class QueryError(Exception):
+
+class QueryError(ProcessError):
     """Prometheus refused a query or cannot be reached; the text says why."""
 
 

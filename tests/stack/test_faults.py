@@ -1,0 +1,190 @@
+"""What was acknowledged arrives, whatever breaks; what cannot arrive is counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_cc.local import collector as local_collector
+from otel_cc.local.collector import Collector
+from otel_cc.local.otlp import Sink
+from otel_cc.local.process import Processes, wait_until
+from tests.stack.conftest import QUICK, arrived, drained
+from tests.stack.sender import Sender, post, spans
+
+TRACES = "otlp_http/traces"
+
+
+def check(sender: Sender, sink: Sink, capsys: pytest.CaptureFixture[str], fault: str) -> None:
+    """Every acknowledged span has arrived; how many came twice is reported."""
+    counts = arrived(sink)
+    lost = sender.acknowledged - set(counts)
+    twice = sum(count - 1 for count in counts.values())
+    with capsys.disabled():
+        print(f"\n  {fault}: {len(sender.acknowledged)} acknowledged, {len(lost)} lost, {twice} duplicates", end="")
+    assert sender.acknowledged
+    assert not lost
+
+
+def sent(sender: Sender, more: int) -> None:
+    """Wait until so many more spans are acknowledged."""
+    goal = len(sender.acknowledged) + more
+    wait_until(lambda: len(sender.acknowledged) >= goal, 30, f"{goal} acknowledged spans")
+
+
+def test_nothing_is_lost_when_the_collector_is_killed_under_load(
+    collector: Collector, sink: Sink, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Sender(collector.http_port) as sender:
+        sent(sender, 1000)
+        collector.process.kill()
+        collector.start()
+        sent(sender, 1000)
+    drained(collector)
+    check(sender, sink, capsys, "kill -9 under load")
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_nothing_is_lost_when_the_collector_ends_while_the_store_is_away(
+    collector: Collector, sink: Sink, capsys: pytest.CaptureFixture[str], end: signal.Signals
+) -> None:
+    sink.refuse(503)
+    with Sender(collector.http_port) as sender:
+        sent(sender, 1000)
+        collector.process.stop(end)
+        collector.start()
+        sent(sender, 500)
+    assert collector.queued(TRACES) > 0
+    sink.accept()
+    drained(collector)
+    check(sender, sink, capsys, f"{end.name} with the store away")
+
+
+def test_nothing_is_lost_when_the_store_is_down_for_a_while(
+    processes: Processes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = Sink().start()
+    env = {"OTEL_CC_TRACES_URL": before.endpoint, "OTEL_CC_PROMETHEUS_URL": before.endpoint, **QUICK}
+    collector = local_collector.start(processes, env=env)
+    outage = float(os.environ.get("OTEL_CC_TEST_OUTAGE", "5"))
+    with Sender(collector.http_port) as sender:
+        sent(sender, 500)
+        before.stop()
+        begin = time.monotonic()
+        wait_until(lambda: time.monotonic() - begin > outage, outage + 5)
+        with Sink(port=before.port) as after:
+            sent(sender, 500)
+            sender.stop()
+            drained(collector)
+            counts = arrived(before) + arrived(after)
+    lost = sender.acknowledged - set(counts)
+    twice = sum(counts.values()) - len(counts)
+    with capsys.disabled():
+        n = len(sender.acknowledged)
+        print(f"\n  store down for {outage:g} s: {n} acknowledged, {len(lost)} lost, {twice} duplicates", end="")
+    assert not lost
+
+
+def test_nothing_is_lost_in_twenty_reloads_under_load(
+    collector: Collector, sink: Sink, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pid = collector.process.pid
+    with Sender(collector.http_port) as sender:
+        for _ in range(20):
+            reloads = collector.process.output().count("Everything is ready")
+            collector.process.send(signal.SIGHUP)
+            wait_until(
+                lambda seen=reloads: collector.process.output().count("Everything is ready") > seen, 20, "a reload"
+            )
+            sent(sender, 100)
+    assert collector.process.running and collector.process.pid == pid
+    drained(collector)
+    check(sender, sink, capsys, "SIGHUP x20 under load")
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_nothing_is_lost_when_the_store_asks_to_try_again(collector: Collector, sink: Sink, status: int) -> None:
+    sink.refuse(status)
+    assert post(collector.http_port, "/v1/traces", spans(1, 200).SerializeToString()) == 200
+    sink.wait_requests(2, 15)
+    sink.accept()
+    drained(collector)
+    assert arrived(sink) == dict.fromkeys(range(1, 201), 1)
+    assert collector.total("otelcol_exporter_send_failed_spans_total") == 0
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_what_the_store_refuses_for_good_is_counted(collector: Collector, sink: Sink, status: int) -> None:
+    sink.refuse(status)
+    assert post(collector.http_port, "/v1/traces", spans(1, 200).SerializeToString()) == 200
+    wait_until(lambda: collector.total("otelcol_exporter_send_failed_spans_total", TRACES) == 200, 15)
+    sink.accept()
+    assert post(collector.http_port, "/v1/traces", spans(1000, 10).SerializeToString()) == 200
+    drained(collector)
+    assert set(arrived(sink)) == set(range(1000, 1010))
+
+
+def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
+    processes: Processes, sink: Sink, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {"OTEL_CC_TRACES_URL": sink.endpoint, "OTEL_CC_PROMETHEUS_URL": sink.endpoint, **QUICK}
+    collector = local_collector.start(processes, env={**env, "OTEL_CC_QUEUE_BYTES": "20000"}, overlays=[*_small(processes)])
+    sink.refuse(503)
+    # Longer than a request to the full queue may take.
+    with Sender(collector.http_port, pause=0) as sender:
+        wait_until(lambda: collector.queued(TRACES) > 15000, 15, "a full queue")
+        before = len(sender.acknowledged)
+        begin = time.monotonic()
+        wait_until(lambda: time.monotonic() - begin > 1, 5)
+        assert len(sender.acknowledged) - before < 200
+        sink.accept()
+        sent(sender, 500)
+    drained(collector)
+    check(sender, sink, capsys, "a full queue")
+
+
+def _small(processes: Processes) -> Iterator[str]:
+    """An overlay for a queue that is smaller than a batch."""
+    yield "local"
+    file = processes.folder / "small.yaml"
+    file.write_text("exporters: {otlp_http/traces: {sending_queue: {batch: {min_size: 1000, max_size: 3145728}}}}\n")
+    yield str(file)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.geteuid() == 0 and not subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
+    ).returncode:
+        yield folder
+        subprocess.run(["umount", "-l", folder], check=True)
+        return
+    pytest.fail("a small file system cannot be mounted here: run the test as root.")
+
+
+def test_nothing_is_lost_when_the_disk_of_the_queue_is_full(
+    processes: Processes, sink: Sink, small_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    env = {"OTEL_CC_TRACES_URL": sink.endpoint, "OTEL_CC_PROMETHEUS_URL": sink.endpoint, **QUICK}
+    collector = local_collector.start(processes, env=env, state=small_disk / "state")
+    sink.refuse(503)
+    with Sender(collector.http_port, batch=200, pause=0) as sender:
+        # The collector counts what it could not write, and the sender keeps it.
+        wait_until(
+            lambda: collector.total("otelcol_exporter_enqueue_failed_spans_total", TRACES) > 0, 30, "a failed write"
+        )
+        assert collector.healthy()
+        sink.accept()
+        wait_until(lambda: len(arrived(sink)) > 0, 30, "spans after the outage")
+        sent(sender, 400)
+    drained(collector)
+    check(sender, sink, capsys, "full disk")

@@ -134,7 +134,7 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
     processes: Processes, sink: Sink, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env = {"OTEL_CC_TRACES_URL": sink.endpoint, "OTEL_CC_PROMETHEUS_URL": sink.endpoint, **QUICK}
-    collector = local_collector.start(processes, env={**env, "OTEL_CC_QUEUE_BYTES": "20000"}, overlays=[*_small(processes)])
+    collector = local_collector.start(processes, env={**env, "OTEL_CC_QUEUE_BYTES": "20000"}, overlays=_small(processes))
     sink.refuse(503)
     # Longer than a request to the full queue may take.
     with Sender(collector.http_port, pause=0) as sender:
@@ -149,12 +149,11 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
     check(sender, sink, capsys, "a full queue")
 
 
-def _small(processes: Processes) -> Iterator[str]:
-    """An overlay for a queue that is smaller than a batch."""
-    yield "local"
+def _small(processes: Processes) -> list[str]:
+    """The overlays for a queue that is smaller than a batch usually is."""
     file = processes.folder / "small.yaml"
     file.write_text("exporters: {otlp_http/traces: {sending_queue: {batch: {min_size: 1000, max_size: 3145728}}}}\n")
-    yield str(file)
+    return ["local", str(file)]
 
 
 @pytest.fixture

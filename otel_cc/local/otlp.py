@@ -216,11 +216,11 @@ class Sink:
 
     def _decode(self) -> None:
         for export in self._exports[self._decoded :]:
-            if export.path == "/v1/traces":
+            if export.path.endswith("/v1/traces"):
                 self._spans.extend(decode_spans(export.body))
-            elif export.path == "/v1/metrics":
+            elif export.path.endswith("/v1/metrics"):
                 self._points.extend(decode_metrics(export.body))
-            elif export.path == "/v1/logs":
+            elif export.path.endswith("/v1/logs"):
                 self._logs.extend(decode_logs(export.body))
         self._decoded = len(self._exports)
 

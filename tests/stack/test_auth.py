@@ -1,0 +1,80 @@
+"""The production overlay: no telemetry without TLS and the token."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from otel_cc.local import collector as local_collector
+from otel_cc.local.otlp import Sink
+from otel_cc.local.process import Processes, wait_until
+from tests.stack.conftest import QUICK
+from tests.stack.sender import post, spans
+
+
+@pytest.fixture(scope="module")
+def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tls")
+    files = ["-keyout", folder / "server.key", "-out", folder / "server.crt"]
+    what = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    subprocess.run(["openssl", "req", "-x509", *key, *files, *what], check=True, capture_output=True)
+    return folder
+
+
+def secure(port: int, tls: Path, headers: Mapping[str, str], number: int = 1) -> int:
+    context = ssl.create_default_context(cafile=str(tls / "server.crt"))
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+    try:
+        body = spans(number, 1).SerializeToString()
+        connection.request("POST", "/v1/traces", body, {"Content-Type": "application/x-protobuf", **headers})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_production_wants_tls_and_the_token_which_can_be_changed(
+    processes: Processes, sink: Sink, tls: Path, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("first-token")
+    env = {
+        **QUICK,
+        "OTEL_CC_TRACES_URL": sink.endpoint,
+        "OTEL_CC_PROMETHEUS_URL": sink.endpoint,
+        "OTEL_CC_COLLECTOR_TOKEN_FILE": str(token),
+        "OTEL_CC_COLLECTOR_TLS": str(tls),
+    }
+    collector = local_collector.start(processes, overlays=["production"], env=env)
+    port = collector.http_port
+    assert post(port, "/v1/traces", spans(1, 1).SerializeToString()) in (0, 400)
+    assert secure(port, tls, {}) == 401
+    assert secure(port, tls, {"Authorization": "Bearer wrong"}) == 401
+    assert secure(port, tls, {"Authorization": "Bearer first-token"}, 7) == 200
+    assert [span.span_id for span in sink.wait_spans(1)] == [f"{7:016x}"]
+    token.write_text("second-token")
+    wait_until(lambda: secure(port, tls, {"Authorization": "Bearer second-token"}) == 200, 10, "the new token")
+    assert secure(port, tls, {"Authorization": "Bearer first-token"}) == 401
+
+
+def test_an_agent_hands_on_to_a_gateway(processes: Processes, sink: Sink, tls: Path, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("the-token")
+    stores = {"OTEL_CC_TRACES_URL": sink.endpoint, "OTEL_CC_PROMETHEUS_URL": sink.endpoint}
+    server = {"OTEL_CC_COLLECTOR_TOKEN_FILE": str(token), "OTEL_CC_COLLECTOR_TLS": str(tls)}
+    gateway = local_collector.start(
+        processes, overlays=["production"], env={**QUICK, **stores, **server}, name="gateway"
+    )
+    client = {
+        "OTEL_CC_GATEWAY_URL": f"https://127.0.0.1:{gateway.http_port}",
+        "OTEL_CC_GATEWAY_TOKEN_FILE": str(token),
+        "OTEL_CC_GATEWAY_CA": str(tls / "server.crt"),
+    }
+    agent = local_collector.start(processes, overlays=["gateway"], env={**QUICK, **client}, name="agent")
+    assert post(agent.http_port, "/v1/traces", spans(1, 3, {"session.token": "abc"}).SerializeToString()) == 200
+    assert {span.attributes["session.token"] for span in sink.wait_spans(3)} == {"****"}

@@ -77,9 +77,15 @@ def test_our_build_has_the_components_that_the_configuration_uses_and_no_more() 
 def test_nothing_listens_beyond_loopback(overlays: list[str]) -> None:
     config = effective(overlays)
     protocols = config["receivers"]["otlp"]["protocols"]
-    endpoints = [protocols["grpc"]["endpoint"], protocols["http"]["endpoint"], config["extensions"]["health_check"]["endpoint"]]
+    endpoints = [
+        protocols["grpc"]["endpoint"],
+        protocols["http"]["endpoint"],
+        config["extensions"]["health_check"]["endpoint"],
+    ]
     endpoints += [one["endpoint"] for name, one in config["exporters"].items() if name == "prometheus"]
-    endpoints += [r["pull"]["exporter"]["prometheus"]["host"] for r in config["service"]["telemetry"]["metrics"]["readers"]]
+    endpoints += [
+        r["pull"]["exporter"]["prometheus"]["host"] for r in config["service"]["telemetry"]["metrics"]["readers"]
+    ]
     assert len(endpoints) >= 4
     assert all(endpoint.startswith("127.0.0.1") for endpoint in endpoints), endpoints
 
@@ -117,6 +123,8 @@ def test_prometheus_reads_its_flags_and_the_exporter_its_own() -> None:
 def test_victoria_logs_reads_its_flags_from_the_file() -> None:
     lines = (FOLDER / "victoria-logs.env").read_text().splitlines()
     names = {line.partition("=")[0].replace("_", ".") for line in lines if line and not line.startswith("#")}
-    known = subprocess.run([programs.find("victoria-logs"), "-help"], capture_output=True, text=True, env=os.environ, check=False)
+    known = subprocess.run(
+        [programs.find("victoria-logs"), "-help"], capture_output=True, text=True, env=os.environ, check=False
+    )
     assert names
     assert names <= set(re.findall(r"(?m)^  -([\w.]+)", known.stdout + known.stderr))

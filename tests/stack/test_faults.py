@@ -134,7 +134,9 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
     processes: Processes, sink: Sink, capsys: pytest.CaptureFixture[str]
 ) -> None:
     env = {"OTEL_CC_TRACES_URL": sink.endpoint, "OTEL_CC_PROMETHEUS_URL": sink.endpoint, **QUICK}
-    collector = local_collector.start(processes, env={**env, "OTEL_CC_QUEUE_BYTES": "20000"}, overlays=_small(processes))
+    collector = local_collector.start(
+        processes, env={**env, "OTEL_CC_QUEUE_BYTES": "20000"}, overlays=_small(processes)
+    )
     sink.refuse(503)
     # Longer than a request to the full queue may take.
     with Sender(collector.http_port, pause=0) as sender:
@@ -161,9 +163,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    if os.geteuid() == 0 and not subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
-    ).returncode:
+    if (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True, check=False
+        ).returncode
+    ):
         yield folder
         subprocess.run(["umount", "-l", folder], check=True)
         return

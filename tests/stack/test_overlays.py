@@ -20,7 +20,9 @@ def test_pull_shows_the_same_names_with_job_and_instance(processes: Processes, s
 
     def line() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-            found = [one for one in answer.read().decode().splitlines() if one.startswith("commandcenter_errors_total{")]
+            found = [
+                one for one in answer.read().decode().splitlines() if one.startswith("commandcenter_errors_total{")
+            ]
         return found[0] if found else ""
 
     assert wait_until(line, 10) == 'commandcenter_errors_total{endpoint="/orders",instance="i1",job="test/shop"} 3'

@@ -28,7 +28,12 @@ def duration(trace: bytes, span: bytes) -> Metric:
     metric.histogram.aggregation_temporality = 2
     now = time.time_ns()
     point = metric.histogram.data_points.add(
-        count=2, sum=0.3, bucket_counts=[1, 1, 0], explicit_bounds=[0.1, 1], time_unix_nano=now, start_time_unix_nano=now
+        count=2,
+        sum=0.3,
+        bucket_counts=[1, 1, 0],
+        explicit_bounds=[0.1, 1],
+        time_unix_nano=now,
+        start_time_unix_nano=now,
     )
     point.attributes.extend(pairs({"http.route": "/orders/{id}"}))
     point.exemplars.add(as_double=0.2, time_unix_nano=now, trace_id=trace, span_id=span)
@@ -37,13 +42,18 @@ def duration(trace: bytes, span: bytes) -> Metric:
 
 def test_names_job_instance_and_promoted_attributes(to_prometheus: Collector, prometheus: Prometheus) -> None:
     request = metrics(
-        "shop", duration(bytes(range(16)), bytes(range(8))), gauge("celery.worker.up", 1), counter("commandcenter.errors", 3)
+        "shop",
+        duration(bytes(range(16)), bytes(range(8))),
+        gauge("celery.worker.up", 1),
+        counter("commandcenter.errors", 3),
     )
     request.resource_metrics[0].resource.attributes.extend(pairs({"service.version": "1.2", "host.name": "box"}))
     send(to_prometheus, request)
     (found,) = eventually(prometheus, 'http_server_request_duration_seconds_count{job="test/shop",instance="i1"}')
     labels = found["metric"]
-    assert labels["http_route"] == "/orders/{id}" and labels["service_version"] == "1.2" and labels["host_name"] == "box"
+    assert (
+        labels["http_route"] == "/orders/{id}" and labels["service_version"] == "1.2" and labels["host_name"] == "box"
+    )
     assert query(prometheus, 'celery_worker_up{job="test/shop"}')
     assert query(prometheus, 'commandcenter_errors_total{job="test/shop"}')[0]["value"][1] == "3"
 
@@ -78,7 +88,9 @@ def test_a_bad_client_costs_nobody_else_a_point(to_prometheus: Collector, promet
         send(to_prometheus, metrics(f"good-{number}-before", counter("good", 1)))
         send(to_prometheus, request)
         send(to_prometheus, metrics(f"good-{number}-after", counter("good", 1)))
-    wait_until(lambda: len(query(prometheus, 'good_total{job=~"test/good-.*"}')) == 2 * len(bad), 15, "every good client")
+    wait_until(
+        lambda: len(query(prometheus, 'good_total{job=~"test/good-.*"}')) == 2 * len(bad), 15, "every good client"
+    )
     # The good points of three of the bad ones are there, too, and a delta has become cumulative.
     wait_until(lambda: len(query(prometheus, 'good_total{job=~"test/bad-.*"}')) == 3, 15, "their good points")
     assert eventually(prometheus, 'delta_total{job="test/bad-delta"} == 1')
@@ -95,8 +107,16 @@ def test_the_loss_of_a_refused_request_is_counted(to_prometheus: Collector, prom
 
 def test_a_worker_that_died_does_not_look_alive_to_an_alert(to_prometheus: Collector, prometheus: Prometheus) -> None:
     # Prometheus shows the last value of a pushed series for five minutes; the heartbeat tells its age at once.
-    send(to_prometheus, metrics("dead", gauge("celery.worker.heartbeat.timestamp", time.time() - 90, "s"), gauge("celery.worker.up", 1)))
-    send(to_prometheus, metrics("alive", gauge("celery.worker.heartbeat.timestamp", time.time(), "s"), gauge("celery.worker.up", 1)))
+    send(
+        to_prometheus,
+        metrics(
+            "dead", gauge("celery.worker.heartbeat.timestamp", time.time() - 90, "s"), gauge("celery.worker.up", 1)
+        ),
+    )
+    send(
+        to_prometheus,
+        metrics("alive", gauge("celery.worker.heartbeat.timestamp", time.time(), "s"), gauge("celery.worker.up", 1)),
+    )
     eventually(prometheus, 'celery_worker_up{job="test/dead"} == 1')
     alive = eventually(prometheus, "celery_worker_up == 1 and time() - celery_worker_heartbeat_timestamp_seconds < 60")
     assert [one["metric"]["job"] for one in alive] == ["test/alive"]

@@ -40,7 +40,19 @@ def test_secrets_are_masked_wherever_they_stand(collector: Collector, sink: Sink
         },
     )
     text = repr(span.attributes)
-    hidden = ("abcdefgh12345", "session=abc", "k-123", jwt, "hunter2", "abc123", "pa55", "zzz", "4111", "ada@example", "YWRh")
+    hidden = (
+        "abcdefgh12345",
+        "session=abc",
+        "k-123",
+        jwt,
+        "hunter2",
+        "abc123",
+        "pa55",
+        "zzz",
+        "4111",
+        "ada@example",
+        "YWRh",
+    )
     for secret in hidden:
         assert secret not in text, (secret, text)
     assert span.attributes["session.token"] == "****"
@@ -61,7 +73,7 @@ KEPT = f"/*request_id='order-42',route=?,traceparent='{TRACEPARENT}'*/ "
         ("SELECT 'it''s', 'b' LIMIT 10 OFFSET 20", "SELECT ?, ? LIMIT ? OFFSET ?"),
         ("INSERT INTO t (a, b) VALUES (1, 'x'), (22, 'y')", "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)"),
         ("SELECT $body$secret$body$, $$other$$", "SELECT ?, ?"),
-        ("SELECT a FROM t WHERE a = $1 AND b = %(b)s AND c IN (1, 2, 3)", "SELECT a FROM t WHERE a = $1 AND b = %(b)s AND c IN (?, ?, ?)"),
+        ("SELECT a WHERE a = $1 AND b = %(b)s AND c IN (1, 2)", "SELECT a WHERE a = $1 AND b = %(b)s AND c IN (?, ?)"),
         ("SELECT 'cut of", "SELECT ?"),
         (COMMENT + "SELECT 'x'", KEPT + "SELECT ?"),
         ("SELECT col1, table2.x FROM table2", "SELECT col1, table2.x FROM table2"),

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from otel_cc.local import programs
 from tools import versions
 
 LOCK = versions.ROOT / "constraints" / "go.lock"
@@ -150,7 +151,7 @@ def explain(go: Go, name: str, said: str) -> BuildError:
     :param said: all that Go wrote
     """
     try:
-        check_disk(said, f"{name} was built", *(go.setting(folder) for folder in ("GOCACHE", "GOMODCACHE")))
+        check_disk(said, f"{name} was built", programs.folder().parent, *map(go.setting, ("GOCACHE", "GOMODCACHE")))
     except BuildError as error:
         return error
     if found := _UNREACHABLE.search(said):

@@ -75,6 +75,7 @@ def test_a_full_disk_is_a_sentence() -> None:
     said = f"go: writing build cache: {os.strerror(errno.ENOSPC).lower()}\n"
     text = str(golang.explain(NONE, "jaeger", f"github.com/a/b\n{said}"))
     assert text.startswith("The disk was full while jaeger was built: ")
+    assert str(programs.folder().parent) in text
     assert "run make tools again" in text
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from otel_cc.local import programs as local
 from otel_cc.local.process import Processes, says, wait_until
-from tools import golang, programs, versions
+from tools import build, golang, versions
 
 SMALL, OTHER = "compose-config", "builder"
 
@@ -154,7 +154,7 @@ def test_a_program_that_says_another_version_is_refused(tmp_path: Path) -> None:
     made.write_text("#!/bin/sh\necho promtool, version 1.0.0\n")
     made.chmod(0o755)
     with pytest.raises(golang.BuildError, match=r"`promtool --version` says 'promtool, version 1.0.0' and not"):
-        programs.prove(versions.programs()["promtool"], made)
+        build.prove(versions.programs()["promtool"], made)
 
 
 def test_the_list_says_what_is_missing_without_go(tmp_path: Path) -> None:

@@ -23,6 +23,15 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With several processes (-n), keep the tests of a file together, and those of a folder that share a run."""
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            group = item.path.parent if item.path.parent.name in SHARE_A_RUN else item.path
+            item.add_marker(pytest.mark.xdist_group(str(group)))
+
+
+SHARE_A_RUN = {"truth"}
 BIN = Path(sys.executable).parent
 SHOP = Path(__file__).parent.parent / "examples" / "shop"
 

@@ -20,6 +20,7 @@ class Exported:
 
     :ivar last: by name, then by process and attributes: the point that came last
     :ivar spans: how many came, by process
+    :ivar requests: in how many requests they did, by process
     :ivar falls: series whose cumulative value was smaller than before
     """
 
@@ -27,11 +28,13 @@ class Exported:
         self.last: dict[str, dict[Series, Point]] = defaultdict(dict)
         self.falls: list[tuple[str, Series]] = []
         self.spans: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
         for export in exports:
             if export.path == "/v1/traces":
                 request = ExportTraceServiceRequest.FromString(export.body)
                 for some in request.resource_spans:
                     who = next(a.value.string_value for a in some.resource.attributes if a.key == "service.instance.id")
+                    self.requests[who] += 1
                     self.spans[who] += sum(len(scope.spans) for scope in some.scope_spans)
             elif export.path == "/v1/metrics":
                 for point in decode_metrics(export.body):

@@ -62,6 +62,9 @@ def test_garbage_collections_by_generation(run: Run) -> None:
 def test_every_span_is_counted_that_arrived(run: Run) -> None:
     survivors = {process(point) for point in run.exported.points("process.cpu.time") if survived(point)}
     truth = {(who,): number for who, number in run.exported.spans.items() if who in survivors}
+    requests = {(who,): number for who, number in run.exported.requests.items() if who in survivors}
+    durations = run.exported.points("otel.sdk.exporter.operation.duration", where=survived)
+    assert difference({(process(point),): point.count for point in durations}, requests) == {}
     for name in ("otel.sdk.processor.span.processed", "otel.sdk.exporter.span.exported"):
         exported: Counter[Labels] = Counter()
         for point in run.exported.points(name, where=survived):

@@ -306,7 +306,12 @@ def test_a_bulk_insert_has_a_comment_where_it_is_one_statement(
 
 
 @every_driver
-@pytest.mark.parametrize("key", ["suppress_instrumentation", otel_context._SUPPRESS_INSTRUMENTATION_KEY])
+@pytest.mark.parametrize(
+    "key",
+    ["suppress_instrumentation", otel_context._SUPPRESS_INSTRUMENTATION_KEY],
+    # The value of the second is another one in each process.
+    ids=["plain", "opentelemetry"],
+)
 def test_suppressed_statements_are_left_alone(key: str, driver: Driver, telemetry: Start, database: Connect) -> None:
     recorded = telemetry()
     connected = database(driver)

@@ -16,6 +16,7 @@ from otel_cc.local.evidence import ATTRIBUTE
 from otel_cc.local.lookup import Lookup
 from otel_cc.local.signals import Span
 from otel_cc.local.traces import Trace, group
+from otel_cc.local.tree import printable
 
 # So many traces are asked for, of each service, when several have the same request ID.
 LIMIT = 20
@@ -76,7 +77,7 @@ class Client:
             return []
         found: set[str] = set()
         for service in self.services():
-            progress(f"searching the spans of {service}")
+            progress(f"searching the spans of {printable(service)}")
             found |= self._search(service, wanted.request_id, days)
         traces = group(span for trace_id in found for span in self.trace(trace_id))
         # Whatever the search of another store does with a tag, only what has the ID is shown.

@@ -57,7 +57,7 @@ def show(console: Console, trace: Trace, *, limit: int = 1000) -> None:
         console.print(
             Text(
                 "A span holds its statement as the application wrote it. The comment that PostgreSQL got, if there was "
-                f"one, ends in traceparent='00-{trace.trace_id}-SPAN-..': look for that in its log.",
+                f"one, has traceparent='00-{trace.trace_id}-SPAN-..' in it: look for that in its log.",
                 style="dim",
             )
         )

@@ -171,8 +171,9 @@ def load(environ: Mapping[str, str]) -> Settings:
 
 
 # Variables that are not settings: OTEL_CC_STRICT belongs to the tests (guard.py), OTEL_CC_METRICS_RUN to the processes of
-# one start (metrics/pull/reader.py), OTEL_CC_PROGRAMS to the local stack (local/programs.py).
-INTERNAL = frozenset({"OTEL_CC_STRICT", "OTEL_CC_METRICS_RUN", "OTEL_CC_PROGRAMS"})
+# one start (metrics/pull/reader.py), OTEL_CC_PROGRAMS to the local stack (local/programs.py), OTEL_CC_JAEGER_URL to
+# `otel-cc trace`.
+INTERNAL = frozenset({"OTEL_CC_STRICT", "OTEL_CC_METRICS_RUN", "OTEL_CC_PROGRAMS", "OTEL_CC_JAEGER_URL"})
 
 
 @cache

@@ -48,11 +48,10 @@ def stage() -> Iterator[Stage]:
     with Processes() as processes:
         store = jaeger.start(processes)
         extra = {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": store.otlp,
             "OTEL_METRICS_EXPORTER": "none",
             "OTEL_LOGS_EXPORTER": "none",
         }
-        yield Stage(application.start(processes, extra=extra), store)
+        yield Stage(application.start(processes, store.otlp, extra=extra), store)
 
 
 def trace(store: jaeger.Jaeger, *args: str) -> subprocess.CompletedProcess[str]:

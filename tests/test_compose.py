@@ -204,7 +204,10 @@ def test_volumes_of_data_are_writable_and_each_is_used(services: dict[str, Any])
 
 
 def test_the_collector_runs_the_base_and_one_overlay(services: dict[str, Any]) -> None:
-    assert services["collector"]["command"] == ["--config=/etc/otelcol/base.yaml", "--config=/etc/otelcol/overlays/local.yaml"]
+    assert services["collector"]["command"] == [
+        "--config=/etc/otelcol/base.yaml",
+        "--config=/etc/otelcol/overlays/local.yaml",
+    ]
     with_logs = parsed(COLLECTOR_OVERLAY="logs")["services"]["collector"]["command"]
     for command in (services["collector"]["command"], with_logs):
         for argument in command:
@@ -221,8 +224,15 @@ def test_variables_of_the_collector_and_jaeger_are_read_by_their_files(services:
 
 def test_every_scrape_target_is_a_service_and_every_address_of_one_leads_to_one(services: dict[str, Any]) -> None:
     prometheus = yaml.safe_load((ROOT / "collector" / "prometheus.yaml").read_text())
-    listed = [target for job in prometheus["scrape_configs"] for entry in job["static_configs"] for target in entry["targets"]]
-    listed += [target for entry in prometheus["alerting"]["alertmanagers"] for c in entry["static_configs"] for target in c["targets"]]
+    listed = [
+        target for job in prometheus["scrape_configs"] for entry in job["static_configs"] for target in entry["targets"]
+    ]
+    listed += [
+        target
+        for entry in prometheus["alerting"]["alertmanagers"]
+        for c in entry["static_configs"]
+        for target in c["targets"]
+    ]
     ports = {"prometheus": 9090, "alertmanager": 9093, "collector": 8888, "jaeger": 8887}
     ports |= {"postgres-exporter": 9187, "valkey-exporter": 9121}
     assert {tuple(target.split(":")) for target in listed} == {(name, str(port)) for name, port in ports.items()}
@@ -259,7 +269,7 @@ def test_the_script_makes_a_role_that_only_monitors(tmp_path: Path) -> None:
     with Processes() as processes:
         server = postgres.start(processes, config={"shared_preload_libraries": "pg_stat_statements"})
         secret = tmp_path / "password"
-        secret.write_text("it's a \\ \"secret\" $HOME `id`")
+        secret.write_text('it\'s a \\ "secret" $HOME `id`')
         binaries = Path(server.process.argv[0]).parent
         env = {
             "PATH": f"{binaries}:/usr/bin:/bin",
@@ -278,7 +288,9 @@ def test_the_script_makes_a_role_that_only_monitors(tmp_path: Path) -> None:
 
         def ask(sql: str) -> str:
             command = [str(binaries / "psql"), "-XAtc", sql]
-            return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=30).stdout.strip()
+            return subprocess.run(
+                command, env=env, capture_output=True, text=True, check=False, timeout=30
+            ).stdout.strip()
 
         assert ask("SELECT count(*) > 0 FROM pg_stat_statements") == "t"
         assert ask("SELECT pg_has_role('pg_monitor', 'member'), current_setting('is_superuser')") == "t|off"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from otel_cc.local import postgres, programs
+from otel_cc.local import collector, postgres, programs
 from otel_cc.local.postgres_exporter import ROLE
 from otel_cc.local.process import Processes
 from tools import versions
@@ -198,20 +198,36 @@ def test_what_is_mounted_from_the_checkout_is_there_and_read_only(services: dict
     assert {"collector/alertmanager.yaml", "collector/postgres-exporter", "grafana/provisioning"} <= mounted
 
 
-def test_volumes_of_data_are_writable_and_each_is_used(services: dict[str, Any]) -> None:
-    used = {v["source"] for s in services.values() for v in s.get("volumes", []) if v["type"] == "volume"}
-    assert used == set(parsed()["volumes"])
+def test_every_volume_is_given_to_the_user_of_the_service_that_writes_it(services: dict[str, Any]) -> None:
+    given: dict[str, str] = {}
+    for owner, names in re.findall(r"^chown (\S+) (.*)$", services["volumes"]["command"][0], re.MULTILINE):
+        given |= dict.fromkeys(names.split(), owner)
+    assert set(given) == set(parsed()["volumes"]) == {volume["source"] for volume in services["volumes"]["volumes"]}
+    writers = {
+        volume["source"]: service["user"]
+        for name, service in services.items()
+        for volume in service.get("volumes", [])
+        if name != "volumes" and volume["type"] == "volume" and not volume.get("read_only")
+    }
+    assert writers == given
+    for name, service in services.items():
+        if name != "volumes" and any(volume["type"] == "volume" for volume in service.get("volumes", [])):
+            assert "volumes" in service["depends_on"], name
 
 
-def test_the_collector_runs_the_base_and_one_overlay(services: dict[str, Any]) -> None:
-    assert services["collector"]["command"] == [
-        "--config=/etc/otelcol/base.yaml",
-        "--config=/etc/otelcol/overlays/local.yaml",
-    ]
-    with_logs = parsed(COLLECTOR_OVERLAY="logs")["services"]["collector"]["command"]
-    for command in (services["collector"]["command"], with_logs):
-        for argument in command:
-            assert (ROOT / "collector" / argument.removeprefix("--config=/etc/otelcol/")).is_file(), argument
+@pytest.mark.parametrize("overlay", ["local", "logs"])
+def test_the_collector_accepts_its_files_with_what_compose_gives_it(services: dict[str, Any], overlay: str) -> None:
+    command = collector.command("validate", [overlay])
+    env = {"PATH": os.environ["PATH"], **services["collector"]["environment"]}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_jaeger_accepts_its_file_with_what_compose_gives_it(services: dict[str, Any]) -> None:
+    command = [programs.find("jaeger"), "validate", f"--config={ROOT / 'collector' / 'jaeger.yaml'}"]
+    env = {"PATH": os.environ["PATH"], **services["jaeger"]["environment"]}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
 
 
 def test_variables_of_the_collector_and_jaeger_are_read_by_their_files(services: dict[str, Any]) -> None:

@@ -53,8 +53,12 @@ LOCKS = {
             # The first with wheels for Python 3.13.
             "psycopg[binary]>=3.2.3",
         ),
-        # The shop of the demo is written for 2.0; the instrumentation works with 1.4.
-        overrides=("sqlalchemy[asyncio]==1.4.54",),
+        overrides=(
+            # The shop of the demo is written for 2.0; the instrumentation works with 1.4.
+            "sqlalchemy[asyncio]==1.4.54",
+            # The extra `prometheus` asks for a newer one, which would bring a newer OpenTelemetry.
+            "opentelemetry-exporter-prometheus==0.65b0",
+        ),
     ),
 }
 

@@ -14,6 +14,8 @@ from otel_cc.local.process import Processes, free_port, wait_until
 from tests.stack.conftest import QUICK
 from tests.stack.sender import post, spans
 
+pytestmark = pytest.mark.programs
+
 FILE = "exporter_otlp_http_traces_traces"
 PAGE = 4096
 

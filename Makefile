@@ -1,6 +1,8 @@
 # Needs make and Python >= 3.10, nothing else. Plain `make` lists the targets.
 
 VENV ?= .venv
+# How many tests run at a time; 0 runs them one after the other in one process.
+PARALLEL ?= 2
 LOCK := constraints/newest.lock
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready
@@ -27,7 +29,7 @@ tools: $(STAMP) ## build the collector, Prometheus, Jaeger and others that tests
 
 test: $(STAMP) ## all tests, on real servers and the programs of make tools
 	@$(RUN)/python -m tools.programs --quiet
-	@$(RUN)/python -m pytest $(ARGS)
+	@$(RUN)/python -m pytest -n $(PARALLEL) --dist loadgroup $(ARGS)
 
 test-fast: $(STAMP) ## the tests that need nothing of make tools
 	@$(RUN)/python -m pytest -p tools.pytest_fast $(ARGS)

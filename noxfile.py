@@ -1,6 +1,7 @@
 """The matrix: each set of library versions (constraints/*.lock) on each supported Python that this machine has.
 
-``nox --list`` names the sessions, ``nox -s oldest-3.10`` runs one, ``nox -t corners`` runs the two that CI runs.
+``nox --list`` names the sessions, ``nox -s oldest-3.10`` runs one, ``nox -t corners`` the oldest of all and the newest
+of all, ``nox -t oldest`` the first of them; `make test` is what tests the newest.
 FastAPI, SQLAlchemy and Celery are independent of each other here (tests/test_layers.py), so three sets of versions
 cover each version of each.
 """
@@ -20,11 +21,15 @@ from tools import interpreters  # noqa: E402  the path has to be set first
 from tools.lock import LOCKS  # noqa: E402
 
 PYTHONS = interpreters.find()
-CORNERS = {f"oldest-{next(iter(PYTHONS))}", f"newest-{next(reversed(PYTHONS))}"}
+CORNERS = {
+    f"oldest-{next(iter(PYTHONS))}": ["corners", "oldest"],
+    f"newest-{next(reversed(PYTHONS))}": ["corners"],
+}
 
 # Outside of the checkout, so that a fresh clone finds them.
 ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-cc" / "matrix"
 
+PARALLEL = ("-n", "2", "--dist", "loadgroup")
 # What depends on the versions of the libraries; the rest is tested once, by `make test`.
 TESTS = (
     "tests/tracing",
@@ -43,7 +48,7 @@ def register(lock: str, version: str, python: Path) -> None:
     """Make the session of one set on one Python."""
     name = f"{lock}-{version}"
 
-    @nox.session(name=name, venv_backend="none", tags=["corners"] if name in CORNERS else [])
+    @nox.session(name=name, venv_backend="none", tags=CORNERS.get(name, []))
     def tests(session: nox.Session) -> None:
         environment = ENVIRONMENTS / name
         session.run(str(python), "tools/venv.py", str(environment), f"constraints/{lock}.lock", external=True)
@@ -51,7 +56,7 @@ def register(lock: str, version: str, python: Path) -> None:
         if lock != "newest" and not session.posargs:
             # The extra `prometheus` asks for a newer opentelemetry-exporter-prometheus than these libraries go with.
             what.append("--ignore=tests/metrics/pull")
-        session.run(str(environment / "bin" / "python"), "-m", "pytest", *what, external=True)
+        session.run(str(environment / "bin" / "python"), "-m", "pytest", *PARALLEL, *what, external=True)
 
     tests.__doc__ = f"Python {version} with the {lock} libraries."
 

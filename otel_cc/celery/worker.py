@@ -7,10 +7,14 @@ signal comes also before a child is recycled (``--max-tasks-per-child``), at a h
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from otel_cc import guard, lifecycle, settings
 from otel_cc.celery import heartbeat
+
+# The handlers that bring log records to the SDK.
+_exporting: list[logging.Handler] = []
 
 
 def connect(signals: Any) -> None:
@@ -18,7 +22,11 @@ def connect(signals: Any) -> None:
 
     :param signals: the module ``celery.signals``
     """
+    _remember_logs()
     for signal, receiver in (
+        (signals.celeryd_init, _remember_logs),
+        (signals.after_setup_logger, _export_logs),
+        (signals.after_setup_task_logger, _export_logs_of_tasks),
         (signals.celeryd_after_setup, _worker_serves),
         # A worker inside another program (celery.contrib.testing) sends only this one.
         (signals.worker_ready, _worker_serves),
@@ -28,6 +36,25 @@ def connect(signals: Any) -> None:
         (signals.worker_shutdown, _worker_ends),
     ):
         signal.connect(receiver, weak=False, dispatch_uid=f"otel_cc.{signal.name}")
+
+
+def _remember_logs(**_: object) -> None:
+    for handler in logging.getLogger().handlers:
+        if type(handler).__name__ == "LoggingHandler" and handler not in _exporting:
+            _exporting.append(handler)
+
+
+def _export_logs(logger: logging.Logger, **_: object) -> None:
+    """Celery takes every handler from the root logger (``worker_hijack_root_logger``), the SDK's, too."""
+    for handler in _exporting:
+        if handler not in logger.handlers:
+            logger.addHandler(handler)
+
+
+def _export_logs_of_tasks(logger: logging.Logger, **_: object) -> None:
+    """The loggers of tasks have handlers of their own, and their records do not go on to the root logger."""
+    if not logger.propagate:
+        _export_logs(logger)
 
 
 def _worker_serves(**_: object) -> None:

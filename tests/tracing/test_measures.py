@@ -140,14 +140,17 @@ def test_what_the_exporter_fails_to_export_is_told(reader: Reader, result: Any, 
 
 def test_the_answer_of_the_backend_is_the_type_of_the_error(reader: Reader, sink: Sink) -> None:
     endpoint = f"{sink.endpoint}/v1/traces"
-    queue = queue_for(OTLPSpanExporter(endpoint=endpoint, timeout=0.5))
+    exporter = OTLPSpanExporter(endpoint=endpoint, timeout=0.5)
+    # Before 1.45 the exporter does not tell.
+    kind = "503" if hasattr(exporter, "_client") else "_OTHER"
+    queue = queue_for(exporter)
     end(queue, 3)
     assert queue.force_flush(5000)
     sink.refuse()
     end(queue, 2)
     assert queue.force_flush(5000)
     points = dict(reader.points())
-    assert reader.read()["exporter.span.exported"] == {"": 3, "503": 2}
+    assert reader.read()["exporter.span.exported"] == {"": 3, kind: 2}
     attributes = dict(points["otel.sdk.exporter.span.inflight"].attributes)
     name = attributes.pop("otel.component.name")
     assert name.startswith("otlp_http_span_exporter/")

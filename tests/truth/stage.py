@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +59,7 @@ class Run:
     :ivar exported: what arrived, up to the end
     :ivar idle: what had arrived when nothing happened any more
     :ivar began: Unix time
+    :ivar rested: when ``idle`` was read, Unix time
     """
 
     tally: Tally = field(default_factory=Tally)
@@ -70,6 +71,7 @@ class Run:
     exported: Exported = field(default_factory=lambda: Exported(()))
     idle: Exported = field(default_factory=lambda: Exported(()))
     began: float = field(default_factory=time.time)
+    rested: float = 0.0
     ended: float = 0.0
 
 
@@ -148,8 +150,21 @@ def stage(
         yield Launch(processes, sink, folder), database, env
 
 
-def perform(folder: Path, valkey: Valkey, number: int, receiver: otlp.Sink | None = None, **more: str) -> Run:
-    """Everything, from the first start to the last end."""
+def perform(
+    folder: Path,
+    valkey: Valkey,
+    number: int,
+    receiver: otlp.Sink | None = None,
+    halfway: Callable[[Process], object] = lambda server: None,
+    **more: str,
+) -> Run:
+    """Everything, from the first start to the last end.
+
+    :param number: of the broker's database
+    :param receiver: where all metrics arrive in the end
+    :param halfway: called with the server when half of the requests were answered and no connection is open
+    :param more: variables of all processes
+    """
     run = Run()
     with stage(folder, valkey, number, receiver) as (launch, database, env):
         sink = launch.sink
@@ -199,7 +214,10 @@ def perform(folder: Path, valkey: Valkey, number: int, receiver: otlp.Sink | Non
 
         made = mix()
         request("revoke", "/revoke", json.dumps(made.revoked).encode())
-        asyncio.run(send(server.port, made.planned, run.tally))
+        half = len(made.planned) // 2
+        asyncio.run(send(server.port, made.planned[:half], run.tally))
+        halfway(server.process)
+        asyncio.run(send(server.port, made.planned[half:], run.tally))
 
         runs = {
             queue: sum(RUNS.get(name, 1) * n for name, n in published.items())
@@ -207,6 +225,8 @@ def perform(folder: Path, valkey: Valkey, number: int, receiver: otlp.Sink | Non
         }
         for queue, number_of_runs in runs.items():
             wait_until(lambda q=queue, n=number_of_runs: ended(q) >= n, PATIENCE, f"the end of all tasks in {queue}")
+        # Whoever is terminated reports no more.
+        all_reported(sink)
         for _ in range(TERMINATED):
             request("publish terminated", "/publish/terminated")
         wait_until(
@@ -226,6 +246,7 @@ def perform(folder: Path, valkey: Valkey, number: int, receiver: otlp.Sink | Non
         deadly.kill()
 
         all_reported(sink)
+        run.rested = time.time()
         run.idle = Exported(sink.exports)
         run.connected = database.connected()
         server.process.stop()

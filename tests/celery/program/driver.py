@@ -31,77 +31,77 @@ def scenario(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @scenario
 def delay() -> Any:
-    return tasks.one.delay().get(timeout=10)
+    return tasks.one.delay().get(timeout=25)
 
 
 @scenario
 def countdown() -> Any:
-    return tasks.one.apply_async(countdown=0.1).get(timeout=10)
+    return tasks.one.apply_async(countdown=0.1).get(timeout=25)
 
 
 @scenario
 def eta() -> Any:
-    return tasks.one.apply_async(eta=datetime.now(timezone.utc) + timedelta(seconds=0.1)).get(timeout=10)
+    return tasks.one.apply_async(eta=datetime.now(timezone.utc) + timedelta(seconds=0.1)).get(timeout=25)
 
 
 @scenario
 def retry() -> Any:
-    return tasks.again.delay().get(timeout=10)
+    return tasks.again.delay().get(timeout=25)
 
 
 @scenario
 def chained() -> Any:
-    return chain(tasks.one.s(), tasks.two.s(), tasks.one.s())().get(timeout=10)
+    return chain(tasks.one.s(), tasks.two.s(), tasks.one.s())().get(timeout=25)
 
 
 @scenario
 def grouped() -> Any:
-    return group(tasks.one.s(), tasks.two.s())().get(timeout=10)
+    return group(tasks.one.s(), tasks.two.s())().get(timeout=25)
 
 
 @scenario
 def chorded() -> Any:
-    return chord([tasks.one.s(), tasks.one.s()])(tasks.two.s()).get(timeout=10)
+    return chord([tasks.one.s(), tasks.one.s()])(tasks.two.s()).get(timeout=25)
 
 
 @scenario
 def linked() -> Any:
-    return tasks.one.apply_async(link=tasks.two.s()).get(timeout=10)
+    return tasks.one.apply_async(link=tasks.two.s()).get(timeout=25)
 
 
 @scenario
 def linked_to_failure() -> Any:
-    return type(tasks.fails.apply_async(link_error=tasks.on_failure.s()).get(timeout=10, propagate=False)).__name__
+    return type(tasks.fails.apply_async(link_error=tasks.on_failure.s()).get(timeout=25, propagate=False)).__name__
 
 
 @scenario
 def task_calling_task() -> Any:
-    return tasks.parent.delay().get(timeout=10)[0]
+    return tasks.parent.delay().get(timeout=25)[0]
 
 
 @scenario
 def replaced() -> Any:
-    return tasks.replaced.delay().get(timeout=10)
+    return tasks.replaced.delay().get(timeout=25)
 
 
 @scenario
 def by_name() -> Any:
-    return tasks.app.send_task("one").get(timeout=10)
+    return tasks.app.send_task("one").get(timeout=25)
 
 
 @scenario
 def by_name_unregistered() -> Any:
-    return names.send_task("one").get(timeout=10)
+    return names.send_task("one").get(timeout=25)
 
 
 @scenario
 def protocol_1() -> Any:
-    return old.send_task("one").get(timeout=10)
+    return old.send_task("one").get(timeout=25)
 
 
 @scenario
 def protocol_1_retry() -> Any:
-    return old.send_task("again").get(timeout=10)
+    return old.send_task("again").get(timeout=25)
 
 
 @scenario
@@ -153,19 +153,19 @@ def bad_arguments() -> Any:
 def with_baggage() -> Any:
     token = context.attach(baggage.set_baggage("tenant", "7"))
     try:
-        return tasks.again.delay().get(timeout=10)
+        return tasks.again.delay().get(timeout=25)
     finally:
         context.detach(token)
 
 
 @scenario
 def sql() -> Any:
-    return tasks.sql.delay().get(timeout=10)
+    return tasks.sql.delay().get(timeout=25)
 
 
 @scenario
 def headers() -> Any:
-    return tasks.headers.delay().get(timeout=10)
+    return tasks.headers.delay().get(timeout=25)
 
 
 @scenario
@@ -176,7 +176,7 @@ def outcome(name: str) -> Any:
 
 @scenario
 def with_headers(headers: dict[str, Any]) -> Any:
-    return tasks.again.apply_async(headers=headers).get(timeout=10)
+    return tasks.again.apply_async(headers=headers).get(timeout=25)
 
 
 @scenario
@@ -186,7 +186,7 @@ def elsewhere(first: str) -> Any:
 
 @scenario
 def retry_in(queue: str) -> Any:
-    return tasks.again.apply_async(queue=queue).get(timeout=10)
+    return tasks.again.apply_async(queue=queue).get(timeout=25)
 
 
 @scenario

@@ -55,8 +55,10 @@ docs: $(STAMP) ## write the generated pages
 	$(RUN)/python -m tools.metrics_page
 	$(RUN)/python -m tools.versions_page
 
-bench: $(STAMP) ## what a request costs, beside others (QUICK=1 takes three minutes)
+bench: $(STAMP) ## what a request costs, beside others, and what the collector carries (QUICK=1 takes three minutes)
 	@$(RUN)/python -m benchmarks $(ARGS)
+	@$(RUN)/python -m tools.programs --quiet otelcol-cc
+	@$(RUN)/python -m benchmarks.load
 
 matrix: $(STAMP) ## the tests on every Python of this machine with old and new libraries (ARGS="-s oldest-3.10")
 	@$(RUN)/nox $(ARGS)

@@ -35,6 +35,10 @@ TARGET = {"rate": 20_000, "rss_mb": 200}
 BATCH = 512
 CONNECTIONS = 4
 # 0 is as fast as it goes.
+LITERALS = "SELECT id, name FROM orders WHERE id = 4711 AND name = 'ada'"
+PARAMETERS = (
+    "SELECT orders.id AS orders_id, orders.name FROM orders WHERE orders.id = %(id_1)s AND orders.name = %(name_1)s"
+)
 RATES = (10_000, 20_000, 0)
 
 
@@ -64,7 +68,7 @@ class Measured:
 
 
 def body(number: int) -> bytes:
-    """One request of an application: traces of one request each, with three statements."""
+    """One request of an application: traces of one request each, with three statements, one of which has literals."""
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add()
     for key, value in (("service.name", "shop-api"), ("service.instance.id", f"load-{number}")):
@@ -88,7 +92,7 @@ def body(number: int) -> bytes:
                 "db.system.name": "postgresql",
                 "db.namespace": "shop",
                 "db.operation.name": "SELECT",
-                "db.query.text": f"SELECT id, name FROM orders WHERE id = {index} AND name = 'ada'",
+                "db.query.text": LITERALS if index % 4 == 1 else PARAMETERS,
                 "request.id": trace_id.hex(),
             }
             name, kind, span_id, parent_id = "SELECT orders", Span.SPAN_KIND_CLIENT, secrets.token_bytes(8), parent

@@ -261,8 +261,7 @@ def test_the_log_of_the_database_and_of_the_shop_have_the_trace(running: stack.S
         lines = httpx.post(url, data=asked, trust_env=False).text.splitlines()
         return {json.loads(line)["service.name"] for line in lines}
 
-    # Celery takes the handlers of the root logger away, and with them the one that would send what the worker logs.
-    wait_until(lambda: services() == {"postgresql", "shop-api"}, 20)
+    wait_until(lambda: services() == {"postgresql", "shop-api", "shop-worker"}, 20)
 
 
 def test_the_demo_holds_with_the_stack() -> None:

@@ -82,6 +82,11 @@ service:
     metrics: {{exporters: [otlp_http/prometheus, otlp_http/sink]}}
     traces: {{exporters: [otlp_http/sink]}}
 """
+# docs/celery-metrics.md: what an alert asks, because a series that has ended is shown for five minutes.
+SILENT = "time() - max by (celery_worker_name) (celery_worker_heartbeat_timestamp_seconds) > 30"
+LOOKS_ALIVE = "celery_worker_up == 1"
+# Worker names for each of the two, half a minute after the kill.
+ANSWERS: dict[str, set[str]] = {}
 # The names of all series at Prometheus, each with the names of its labels.
 SERIES: dict[str, list[str]] = {}
 # Seconds after the beginning of the second half.
@@ -126,6 +131,9 @@ def own(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Ru
         drained(collector, exporter="otlp_http/prometheus")
         with query.Prometheus(store.url) as prometheus:
             SERIES.update(scrape.read(store.url, run.began, run.ended + 5)[scrape.APPLICATION])
+            for asked in (SILENT, LOOKS_ALIVE):
+                samples = prometheus.instant(asked, run.rested + 35)
+                ANSWERS[asked] = {sample.labels["celery_worker_name"] for sample in samples}
             yield replace(
                 run,
                 exported=shown(prometheus, run.ended + 5, f"{run.ended + 5 - run.began:.0f}s"),
@@ -195,3 +203,8 @@ def test_the_record_of_all_series_holds(own: Run) -> None:
     """``make scrape`` renews it; it has more traffic, so a label may be missing here, never there."""
     assert sorted(set(OURS) - set(SERIES)) == [prometheus_name(name) for name in sorted(ELSEWHERE)]
     assert {name: more for name, labels in SERIES.items() if (more := set(labels) - set(OURS.get(name, ())))} == {}
+
+
+def test_a_worker_that_was_killed_does_not_look_alive_where_an_alert_depends_on_it(own: Run) -> None:
+    assert ANSWERS[LOOKS_ALIVE] == {"deadly@truth"}
+    assert "deadly@truth" in ANSWERS[SILENT]

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from otel_cc.local import programs
-from otel_cc.local.process import Process, Processes, answers, environment, free_port
+from otel_cc.local.process import Processes, answers, environment, free_port
+from otel_cc.local.server import Server, data_folder
 from otel_cc.local.shipped import shipped
 
 
 @dataclass(frozen=True)
-class Jaeger:
+class Jaeger(Server):
     """A running server.
 
     :param port: of its query API and its page
@@ -19,17 +20,9 @@ class Jaeger:
     :param health_port: of its health check
     """
 
-    process: Process
-    port: int
     otlp_port: int
     metrics_port: int
     health_port: int
-    host: str = "127.0.0.1"
-
-    @property
-    def url(self) -> str:
-        """The address of the query API, without a slash at its end."""
-        return f"http://{self.host}:{self.port}"
 
     @property
     def otlp(self) -> str:
@@ -48,8 +41,7 @@ def start(
     :raises ProcessError: the program is missing or does not start
     """
     binary = programs.find("jaeger")
-    data = processes.folder / f"{name}-data"
-    data.mkdir(mode=0o700, exist_ok=True)
+    data = data_folder(processes, name)
     port = port or free_port()
     otlp_port = otlp_port or free_port()
     grpc_port, health_port, metrics_port = (free_port() for _ in range(3))

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from typing import ClassVar
 
 from otel_cc.local import optional, programs
 from otel_cc.local.postgres import Postgres
-from otel_cc.local.process import Process, Processes, answers, environment, free_port
+from otel_cc.local.process import Processes, answers, environment, free_port
+from otel_cc.local.server import Server, data_folder
 from otel_cc.local.shipped import shipped
 
 ROLE = "exporter_user"
 
 
 @dataclass(frozen=True)
-class PostgresExporter:
-    """A running exporter.
+class PostgresExporter(Server):
+    """A running exporter; its page has the metrics."""
 
-    :param port: of its metrics page
-    """
-
-    process: Process
-    port: int
-    host: str = "127.0.0.1"
-
-    @property
-    def url(self) -> str:
-        """The address of the page."""
-        return f"http://{self.host}:{self.port}/metrics"
+    path: ClassVar[str] = "/metrics"
 
 
 def start(
@@ -41,8 +33,7 @@ def start(
     :raises ProcessError: the program is missing or does not start
     """
     binary = programs.find("postgres_exporter")
-    data = processes.folder / f"{name}-data"
-    data.mkdir(mode=0o700, exist_ok=True)
+    data = data_folder(processes, name)
     port = port or free_port()
     password = _role(database)
     secret = data / "password"

@@ -13,25 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from otel_cc.local import optional, programs
-from otel_cc.local.process import Process, Processes, answers, environment, free_port
+from otel_cc.local.process import Processes, answers, environment, free_port
+from otel_cc.local.server import Server, data_folder
 from otel_cc.local.shipped import shipped
 
 
 @dataclass(frozen=True)
-class Prometheus:
-    """A running server.
-
-    :param port: of its API, which is also that of its OTLP receiver
-    """
-
-    process: Process
-    port: int
-    host: str = "127.0.0.1"
-
-    @property
-    def url(self) -> str:
-        """The address of the API, without a slash at its end."""
-        return f"http://{self.host}:{self.port}"
+class Prometheus(Server):
+    """A running server; its API and its OTLP receiver have one port."""
 
 
 def start(
@@ -54,8 +43,7 @@ def start(
     :raises ProcessError: the program is missing or does not start
     """
     binary = programs.find("prometheus")
-    data = processes.folder / f"{name}-data"
-    data.mkdir(mode=0o700, exist_ok=True)
+    data = data_folder(processes, name)
     port = port or free_port()
     source = shipped("collector/prometheus.yaml")
     config = optional.need("yaml").safe_load(source.read_text())

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from otel_cc.local import programs
-from otel_cc.local.process import Process, Processes, answers, environment, free_port
+from otel_cc.local.process import Processes, answers, environment, free_port
+from otel_cc.local.server import Server
 from otel_cc.local.valkey import Valkey
 
 
 @dataclass(frozen=True)
-class RedisExporter:
-    """A running exporter.
+class RedisExporter(Server):
+    """A running exporter; its page has the metrics."""
 
-    :param port: of its metrics page
-    """
-
-    process: Process
-    port: int
-    host: str = "127.0.0.1"
-
-    @property
-    def url(self) -> str:
-        """The address of the page."""
-        return f"http://{self.host}:{self.port}/metrics"
+    path: ClassVar[str] = "/metrics"
 
 
 def start(

@@ -5,25 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from otel_cc.local import programs
-from otel_cc.local.process import Process, Processes, answers, environment, free_port
+from otel_cc.local.process import Processes, answers, environment, free_port
+from otel_cc.local.server import Server, data_folder
 from otel_cc.local.shipped import shipped
 
 
 @dataclass(frozen=True)
-class VictoriaLogs:
-    """A running server.
-
-    :param port: of its API and its page
-    """
-
-    process: Process
-    port: int
-    host: str = "127.0.0.1"
-
-    @property
-    def url(self) -> str:
-        """The address, without a slash at its end."""
-        return f"http://{self.host}:{self.port}"
+class VictoriaLogs(Server):
+    """A running server."""
 
     @property
     def otlp(self) -> str:
@@ -39,8 +28,7 @@ def start(processes: Processes, *, name: str = "victoria-logs", port: int = 0, w
     :raises ProcessError: the program is missing or does not start
     """
     binary = programs.find("victoria-logs")
-    data = processes.folder / f"{name}-data"
-    data.mkdir(mode=0o700, exist_ok=True)
+    data = data_folder(processes, name)
     port = port or free_port()
     lines = shipped("collector/victoria-logs.env").read_text().splitlines()
     settings = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -37,6 +39,17 @@ def _record(folder: Path | None) -> Record:
     return record.Record(folder or record.default_folder())
 
 
+def _command(words: str, record: Record | None = None) -> str:
+    """A command as it can be pasted: with the path of a program that is not on the PATH, and with the folder."""
+    from otel_cc.local.record import default_folder
+
+    bare = shutil.which("otel-cc") or Path(sys.argv[0]).name != "otel-cc"
+    command = f"{'otel-cc' if bare else shlex.quote(sys.argv[0])} {words}"
+    if record is None or record.folder == default_folder().absolute():
+        return command
+    return f"{command} --folder {shlex.quote(str(record.folder))}"
+
+
 @app.command()
 def up(
     detach: Annotated[
@@ -56,6 +69,7 @@ def up(
     record = _record(folder)
     try:
         ports = {**(stack.FIXED if fixed_ports else {}), **_ports(port or [])}
+        _ports_differ(ports)
         stack.require(logs=logs)
         if not record.acquire():
             _already(record)
@@ -78,10 +92,20 @@ def _ports(given: list[str]) -> dict[str, int]:
     found = {}
     for text in given:
         name, _, number = text.partition("=")
-        if not number.isdigit() or not 0 < int(number) < 65536:
+        # Other alphabets have digits, too.
+        if not (number.isascii() and number.isdigit() and len(number) < 6 and 0 < int(number) < 65536):
             raise ProcessError(f"--port {text} is not NAME=NUMBER, for example --port prometheus=9090.")
         found[name] = int(number)
     return found
+
+
+def _ports_differ(ports: dict[str, int]) -> None:
+    """See that no port has two names; what listens on it second would fail, or the first would answer for it."""
+    names: dict[int, str] = {}
+    for name, port in ports.items():
+        if port in names:
+            raise ProcessError(f"port {port} is given to {names[port]} and to {name}: choose another with --port.")
+        names[port] = name
 
 
 def _foreground(record: Record, ports: dict[str, int], logs: bool, rate: float) -> None:
@@ -159,9 +183,10 @@ def _detach(record: Record, arguments: list[str]) -> None:
                 time.sleep(0.1)
     except KeyboardInterrupt:
         record.down()
+        terminal.say("Stopped; nothing is left running.")
         raise
     _urls(state)
-    terminal.say("It stays up; otel-cc stack down ends it.")
+    terminal.say(f"It stays up; {_command('stack down', record)} ends it.")
 
 
 def _already(record: Record) -> None:
@@ -184,7 +209,7 @@ def _urls(state: dict[str, Any]) -> None:
         if urls.get(name):
             out.print(Text.assemble((f"{name:<14}", "bold"), urls[name]), soft_wrap=True)
     if state.get("request_id"):
-        command = f"otel-cc trace --jaeger {urls['jaeger']} {state['request_id']}"
+        command = f"{_command('trace')} --jaeger {urls['jaeger']} {state['request_id']}"
         out.print(Text.assemble((f"{'a request':<14}", "bold"), command), soft_wrap=True)
 
 
@@ -235,9 +260,9 @@ def status(
         print(json.dumps({**answer, "programs": programs}, indent=2))
     elif pid is None:
         if state.get("started"):
-            terminal.say("The supervisor was killed: otel-cc stack down ends what it left.", "red")
+            terminal.say(f"The supervisor was killed: {_command('stack down', record)} ends what it left.", "red")
         else:
-            terminal.say("No stack is running: otel-cc stack up.")
+            terminal.say(f"No stack is running: {_command('stack up', record)}.")
     else:
         _table(programs)
         if not state.get("ready"):
@@ -275,7 +300,7 @@ def logs(
     record = _record(folder)
     files = {one["name"]: Path(one["log"]) for one in record.read().get("programs", [])}
     if not files:
-        terminal.fail("No stack is running: otel-cc stack up.")
+        terminal.fail(f"No stack is running: {_command('stack up', record)}.")
     if program and program not in files:
         terminal.fail(f"There is no program {program}: choose from {', '.join(files)}.")
     chosen = {program: files[program]} if program else files

@@ -177,10 +177,13 @@ class Record:
         if not self.folder.exists():
             return False, []
         pid = self.supervisor()
+        said = self.read().get("supervisor")
         if pid is not None:
             os.kill(pid, 15)
         try:
             wait_until(self.acquire, STOP, "the end of the stack")
+            # It lets go of the lock a moment before its own end.
+            wait_until(lambda: not (said and proctree.runs((said[0], said[1]))), STOP, "the end of the supervisor")
         except TimeoutError:
             raise ProcessError(
                 f"the supervisor of {self.folder} (process {self.supervisor()}) still runs after {STOP:g} s: "

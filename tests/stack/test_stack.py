@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_it_comes_up_is_found_again_and_goes_down(command: Command) -> None:
     port = free_port()
     done = command("up", "--detach", "--port", f"prometheus={port}")
     assert f"prometheus    http://127.0.0.1:{port}\n" in done.stdout
-    assert "It stays up; otel-cc stack down ends it." in done.stderr
+    assert re.search(r"It stays up; \S*otel-cc stack down ends it\.\n", done.stderr)
 
     state = command.status()
     assert state["ready"] is True
@@ -145,6 +146,21 @@ def test_ctrl_c_ends_everything(command: Command) -> None:
     assert command.left() == []
 
 
+def test_ctrl_c_while_it_detaches_ends_everything(command: Command) -> None:
+    process = subprocess.Popen(
+        command.argv("up", "--detach", "--rate", "0"), env=command.env, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        wait_until(lambda: command.status(code=1)["supervisor"] and len(command.left()) > 4, PATIENCE)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "Stopped; nothing is left running."
+    assert command.left() == []
+
+
 def test_what_a_killed_supervisor_left_is_ended(command: Command) -> None:
     command("up", "--detach", "--rate", "0")
     state = command.status()
@@ -179,7 +195,27 @@ def test_a_port_that_is_in_use_is_one_line(command: Command, sink: Any) -> None:
         done.stderr,
     )
     assert "there is no port named beer" in command("up", "--port", "beer=1", code=1).stderr
-    assert "is not NAME=NUMBER" in command("up", "--port", "jaeger", code=1).stderr
+    for wrong in (
+        "jaeger",
+        "jaeger=",
+        "jaeger=0",
+        "jaeger=65536",
+        "jaeger=-1",
+        "jaeger=\u00b2",
+        "jaeger=" + "1" * 5000,
+    ):
+        assert "is not NAME=NUMBER" in command("up", "--port", wrong, code=1).stderr
+    assert command("up", "--port", "jaeger=20001", "--port", "otlp=20001", code=1).stderr == (
+        "port 20001 is given to jaeger and to otlp: choose another with --port.\n"
+    )
+
+
+def test_the_commands_that_it_names_can_be_pasted(command: Command) -> None:
+    folder = command.folder / "a b"
+    for words, code in ((("status",), 1), (("logs",), 1)):
+        said = command(*words, "--folder", str(folder), code=code, PATH="/usr/bin:/bin").stderr
+        (named,) = re.findall(r"^No stack is running: (.*)\.$", said, re.MULTILINE)
+        assert shlex.split(named) == [*command.argv("up"), "--folder", str(folder)]
 
 
 def test_a_record_knows_a_process_by_its_start(tmp_path: Path) -> None:

@@ -73,6 +73,18 @@ def test_our_build_has_the_components_that_the_configuration_uses_and_no_more() 
     assert built == used
 
 
+def test_every_component_that_is_declared_is_in_use_in_some_configuration() -> None:
+    declared, used = set(), set()
+    for overlays in SETS:
+        config = effective(overlays)
+        for kind in ("receivers", "processors", "exporters"):
+            declared |= {(kind, name) for name in config[kind]}
+            used |= {(kind, name) for pipeline in config["service"]["pipelines"].values() for name in pipeline[kind]}
+        declared |= {("extensions", name) for name in config["extensions"]}
+        used |= {("extensions", name) for name in config["service"]["extensions"]}
+    assert declared == used
+
+
 @pytest.mark.parametrize("overlays", SETS, ids="+".join)
 def test_nothing_listens_beyond_loopback(overlays: list[str]) -> None:
     config = effective(overlays)

@@ -96,6 +96,19 @@ def test_a_bad_client_costs_nobody_else_a_point(to_prometheus: Collector, promet
     assert eventually(prometheus, 'delta_total{job="test/bad-delta"} == 1')
 
 
+def test_what_was_kept_for_hours_is_still_taken_beside_what_is_new(
+    to_prometheus: Collector, prometheus: Prometheus
+) -> None:
+    now = time.time_ns()
+    send(to_prometheus, metrics("kept", gauge("late", 2)))
+    eventually(prometheus, 'late{job="test/kept"} == 2')
+    old = gauge("late", 1)
+    old.gauge.data_points[0].time_unix_nano = now - 4 * 3600 * 10**9
+    send(to_prometheus, metrics("kept", old))
+    (found,) = eventually(prometheus, 'late{job="test/kept"} offset 4h == 1')
+    assert found["value"][1] == "1"
+
+
 def test_the_loss_of_a_refused_request_is_counted(to_prometheus: Collector, prometheus: Prometheus) -> None:
     failed = "otelcol_exporter_send_failed_metric_points_total"
     before = to_prometheus.total(failed)

@@ -78,6 +78,8 @@ KEPT = f"/*request_id='order-42',route=?,traceparent='{TRACEPARENT}'*/ "
         (r"SELECT E'it\'s secret', e'a\\', 'the E', c, 'd'", "SELECT ?, ?, ?, c, ?"),
         (r"SELECT E'cut of \' here", "SELECT ?"),
         ("SELECT ARRAY[41, 42], a[1], a % 7, a || 8", "SELECT ARRAY[?, ?], a[?], a % ?, a || ?"),
+        ("SELECT 1 WHERE b=1e5 AND c > -1.5E-3 OR d < 0xFF", "SELECT ? WHERE b=? AND c > -? OR d < ?"),
+        ("SELECT 1_000, .5 AS half", "SELECT ?, ? AS half"),
         (COMMENT + "SELECT 'x'", KEPT + "SELECT ?"),
         ("SELECT col1, table2.x FROM table2", "SELECT col1, table2.x FROM table2"),
     ],

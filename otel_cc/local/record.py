@@ -51,7 +51,7 @@ class Record:
         """What was written last; empty when nothing was."""
         try:
             found = json.loads(self._file.read_text())
-        except (FileNotFoundError, ValueError):
+        except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -218,6 +218,16 @@ def test_the_commands_that_it_names_can_be_pasted(command: Command) -> None:
         assert shlex.split(named) == [*command.argv("up"), "--folder", str(folder)]
 
 
+def test_a_folder_that_is_none_is_one_line(command: Command) -> None:
+    file = command.folder / "file"
+    file.touch()
+    for verb in ("up", "down"):
+        said = command(verb, "--folder", str(file), code=1).stderr.splitlines()[-1]
+        assert said == f"{file} cannot be used (File exists): choose another --folder."
+    for verb in ("status", "logs"):
+        assert command(verb, "--folder", str(file), code=1).stderr.startswith("No stack is running: ")
+
+
 def test_a_record_knows_a_process_by_its_start(tmp_path: Path) -> None:
     record = records.Record(tmp_path)
     assert record.acquire()

@@ -21,7 +21,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
@@ -39,6 +39,7 @@ __all__ = [
     "answers",
     "environment",
     "free_port",
+    "keep_for_others",
     "listens",
     "says",
     "wait_until",
@@ -76,6 +77,11 @@ def free_port(host: str = "127.0.0.1") -> int:
         _given.add(port)
         return port
     raise ProcessError(f"no free port was found on {host} between 15000 and 32000: stop what uses them.")
+
+
+def keep_for_others(ports: Iterable[int]) -> None:
+    """Give out none of these ports: somebody chose them for a program that is not started yet."""
+    _given.update(ports)
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from otel_cc.local import (
     redis_exporter,
     victoria_logs,
 )
-from otel_cc.local.process import Process, ProcessError, Processes, free_port
+from otel_cc.local.process import Process, ProcessError, Processes, free_port, keep_for_others
 
 # The ports that people know, for `--fixed-ports`.
 FIXED = {
@@ -141,6 +141,7 @@ def start(
     require(logs=logs)
     chosen = dict(ports or {})
     check_ports(chosen)
+    keep_for_others(chosen.values())
 
     def port(name: str) -> int:
         return chosen.get(name) or free_port()

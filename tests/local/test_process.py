@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_cc.local import proctree
+from otel_cc.local import process, proctree
 from otel_cc.local.process import (
     Process,
     ProcessError,
@@ -358,3 +358,13 @@ with Processes() as processes:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout == "True True\n"
+
+
+def test_a_port_that_somebody_chose_is_not_given_out() -> None:
+    left = range(20000, 22000)
+    chosen = {*range(15000, 32000)} - {*left} - process._given
+    process.keep_for_others(chosen)
+    try:
+        assert {free_port() for _ in range(3)} <= set(left)
+    finally:
+        process._given.difference_update(chosen)

@@ -1,7 +1,8 @@
 """What Prometheus shows is what happened, to the unit: the run of tests/truth, with a real collector in between.
 
-In the middle a process of the server is replaced and, under load, the collector is started anew. The tests are those of
-tests/truth; what they look at are the series of Prometheus.
+In the middle a process of the server is replaced and, under load, the collector is started anew; that Celery's pool
+replaces a killed child, and that a whole worker is killed, is part of the run. The tests are those of tests/truth; what
+they look at are the series of Prometheus. Not compared: what only the smallest value of a histogram tells.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ from tests.stack.conftest import QUICK, drained
 from tests.stack.test_series import OURS
 from tests.truth.exported import Exported, process
 from tests.truth.stage import SERVERS, Run, perform
-from tests.truth.test_catalogue_truth import ELSEWHERE
-from tests.truth.test_celery_truth import (  # noqa: F401  collected here, with the fixtures of this module
+from tests.truth.test_catalogue_truth import (  # noqa: F401  collected here, with the fixtures of this module
+    ELSEWHERE,
+    test_no_cumulative_value_falls,
+)
+from tests.truth.test_celery_truth import (  # noqa: F401  likewise
     test_a_worker_that_has_ended_is_down_and_one_that_was_killed_was_up,
     test_consumed_tasks_by_name_and_queue,
     test_durations_of_what_has_started,
@@ -49,6 +53,7 @@ from tests.truth.test_http_truth import (  # noqa: F401  likewise
     test_websockets_by_route_code_and_error,
 )
 from tests.truth.test_process_truth import (  # noqa: F401  likewise
+    test_every_span_is_counted_that_arrived,
     test_garbage_collections_by_generation,
     test_no_span_waits_when_nothing_happens,
     test_the_loop_was_blocked_as_long_as_the_endpoint_slept,
@@ -77,6 +82,7 @@ exporters:
     compression: none
     tls: {{insecure: true}}
     retry_on_failure: {{max_elapsed_time: 0s}}
+    sending_queue: {{storage: file_storage/queue}}
 service:
   pipelines:
     metrics: {{exporters: [otlp_http/prometheus, otlp_http/sink]}}
@@ -134,9 +140,12 @@ def own(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Ru
             for asked in (SILENT, LOOKS_ALIVE):
                 samples = prometheus.instant(asked, run.rested + 35)
                 ANSWERS[asked] = {sample.labels["celery_worker_name"] for sample in samples}
+            exported = shown(prometheus, run.ended + 5, f"{run.ended + 5 - run.began:.0f}s")
+            # Spans are no series: what came to the sink.
+            exported.spans, exported.requests = run.exported.spans, run.exported.requests
             yield replace(
                 run,
-                exported=shown(prometheus, run.ended + 5, f"{run.ended + 5 - run.began:.0f}s"),
+                exported=exported,
                 idle=shown(prometheus, run.rested, f"{run.rested - run.began:.0f}s"),
             )
 
@@ -179,6 +188,9 @@ def shown(prometheus: query.Prometheus, at: float, window: str) -> Exported:
                 key = tuple(sorted((a, int(t) if a in NUMBERS else t) for a, t in labels.items()))
                 who = sample.labels["job"], sample.labels["instance"]
                 values.setdefault((who, key), {})[suffix] = sample.value
+            if entry.kind in ("histogram", "counter") and suffix != "_sum":
+                for sample in prometheus.instant(f"resets({shown_as}{suffix}[{window}]) > 0", at):
+                    found.falls.append((name, (sample.labels["instance"], tuple(sorted(sample.labels.items())))))
         for ((job, instance), key), value in values.items():
             point = Point(
                 name,

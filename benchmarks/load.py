@@ -34,12 +34,15 @@ TESTBED = {"rate": 10_000, "cpu": 0.30, "rss_mb": 100}
 TARGET = {"rate": 20_000, "rss_mb": 200}
 BATCH = 512
 CONNECTIONS = 4
-# 0 is as fast as it goes.
+# How the trace IDs of an encoded request begin, until it is sent.
+MARK = bytes.fromhex("f5a1c3e79b2d4860")
 LITERALS = "SELECT id, name FROM orders WHERE id = 4711 AND name = 'ada'"
 PARAMETERS = (
     "SELECT orders.id AS orders_id, orders.name FROM orders WHERE orders.id = %(id_1)s AND orders.name = %(name_1)s"
 )
+# 0 is as fast as it goes.
 RATES = (10_000, 20_000, 0)
+HEAD = ("spans", "spans/s", "cores", "spans/CPU s", "RSS MB", "sent", "received", "again", "")
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,11 @@ class Measured:
 
     :param wanted: spans per second; 0 is as fast as it goes
     :param rate: spans per second that were acknowledged
-    :param cpu: of the collector, in cores
+    :param cpu: of the collector, in cores: seconds until its queue was empty over seconds of sending
     :param rss_mb: its largest resident memory
+    :param sent: spans that were acknowledged
+    :param received: spans that arrived
+    :param distinct: the same without those that arrived again
     """
 
     wanted: int
@@ -58,13 +64,19 @@ class Measured:
     rss_mb: float
     sent: int
     received: int
+    distinct: int
     load_average: float
 
     @property
     def met(self) -> bool:
-        """Whether nothing is lost, and the fastest rate and its memory are as wanted."""
-        enough = self.wanted != 0 or (self.rate >= TARGET["rate"] and self.rss_mb < TARGET["rss_mb"])
-        return self.sent == self.received and enough
+        """Whether nothing is lost or doubled, the rate is what was wanted (but for 2 %), and the memory too."""
+        enough = self.rate >= (self.wanted * 0.98 or TARGET["rate"]) and self.rss_mb < TARGET["rss_mb"]
+        return self.sent == self.received == self.distinct and enough
+
+    @property
+    def per_cpu_second(self) -> float:
+        """Spans that one second of CPU carries; other than the rate, it hardly depends on who else uses the machine."""
+        return self.rate / self.cpu
 
 
 def body(number: int) -> bytes:
@@ -78,7 +90,7 @@ def body(number: int) -> bytes:
     now = time.time_ns()
     for index in range(BATCH):
         if index % 4 == 0:
-            trace_id, parent = secrets.token_bytes(16), secrets.token_bytes(8)
+            trace_id, parent = MARK + secrets.token_bytes(8), secrets.token_bytes(8)
             attributes = {
                 "http.request.method": "GET",
                 "url.path": f"/orders/{index}",
@@ -104,6 +116,12 @@ def body(number: int) -> bytes:
             typed = AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=str(value))
             span.attributes.append(KeyValue(key=key, value=typed))
     return request.SerializeToString()
+
+
+def fresh(encoded: bytes) -> bytes:
+    """The same request with trace IDs that no other has."""
+    begin = secrets.token_bytes(len(MARK))
+    return encoded.replace(MARK, begin).replace(MARK.hex().encode(), begin.hex().encode())
 
 
 class Sender:
@@ -142,7 +160,7 @@ class Sender:
             connection.request(
                 "POST",
                 "/v1/traces",
-                self._bodies[number % len(self._bodies)],
+                fresh(self._bodies[number % len(self._bodies)]),
                 {"Content-Type": "application/x-protobuf"},
             )
             answer = connection.getresponse()
@@ -192,15 +210,16 @@ def measure(rate: int, seconds: float) -> Measured:
         before = sum(process.cpu_times()[:2])
         with cores(set(everything[1:])):
             took = sender.send(rate, seconds)
-        cpu = (sum(process.cpu_times()[:2]) - before) / took
         wait_until(lambda: collector.queued("otlp_http/traces") == 0, 120, "an empty queue")
+        cpu = (sum(process.cpu_times()[:2]) - before) / took
         done.set()
         watcher.join()
         # What left the queue is on its way.
         collector.process.stop()
         with urllib.request.urlopen(f"{url}/taken", timeout=120) as answer:
-            received = json.load(answer)["spans"]
-    return Measured(rate, sender.acknowledged / took, cpu, max(rss) / 1e6, sender.acknowledged, received, load)
+            arrived = json.load(answer)
+    sent = sender.acknowledged
+    return Measured(rate, sent / took, cpu, max(rss) / 1e6, sent, arrived["spans"], arrived["distinct"], load)
 
 
 def text(found: list[Measured]) -> str:
@@ -210,19 +229,21 @@ def text(found: list[Measured]) -> str:
             f"{one.wanted:,}/s" if one.wanted else "as fast as it goes",
             f"{one.rate:,.0f}",
             f"{one.cpu:.2f}",
+            f"{one.per_cpu_second:,.0f}",
             f"{one.rss_mb:.0f}",
             f"{one.sent:,}",
             f"{one.received:,}",
+            f"{one.received - one.distinct:,}",
             "" if one.met else "MISSED",
         ]
         for one in found
     ]
-    rows.append(
-        ["testbed's ceilings", f"{TESTBED['rate']:,}", f"{TESTBED['cpu']:.2f}", f"{TESTBED['rss_mb']:.0f}", "", "", ""]
-    )
-    rows.append(["wanted of one core", f">= {TARGET['rate']:,}", "", f"< {TARGET['rss_mb']}", "", "= sent", ""])
+    testbed = [f"{TESTBED['rate']:,}", f"{TESTBED['cpu']:.2f}", f"{TESTBED['rate'] / TESTBED['cpu']:,.0f}"]
+    rows.append(["testbed's ceilings", *testbed, f"{TESTBED['rss_mb']:.0f}", "", "", "", ""])
+    wanted = [f">= {TARGET['rate']:,}", "", "", f"< {TARGET['rss_mb']}"]
+    rows.append(["wanted of one core", *wanted, "", "= sent", "0", ""])
     title = f"The collector on one core (load average before: {found[0].load_average:.1f})"
-    return render(title, ["spans", "spans/s", "cores", "RSS MB", "sent", "received", ""], rows)
+    return render(title, HEAD, rows)
 
 
 def main(arguments: list[str] | None = None) -> int:

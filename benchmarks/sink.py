@@ -56,14 +56,17 @@ def _length(head: bytes) -> int:
 
 
 def taken(bodies: list[tuple[bool, bytes]]) -> dict[str, int]:
-    """The number of spans in export requests, and their size as it came over the wire."""
+    """The number of spans in export requests, how many of them are distinct, and their size on the wire."""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
     spans = 0
+    distinct = set()
     for compressed, body in bodies:
         request = ExportTraceServiceRequest.FromString(gzip.decompress(body) if compressed else body)
-        spans += sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
-    return {"spans": spans, "bytes": sum(len(body) for _, body in bodies)}
+        for scope in (scope for resource in request.resource_spans for scope in resource.scope_spans):
+            spans += len(scope.spans)
+            distinct.update(span.trace_id + span.span_id for span in scope.spans)
+    return {"spans": spans, "distinct": len(distinct), "bytes": sum(len(body) for _, body in bodies)}
 
 
 async def serve() -> None:

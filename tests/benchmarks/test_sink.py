@@ -45,5 +45,5 @@ def test_it_counts_the_spans_of_each_process_once(sink: str, compression: Compre
 
     first, second, again = _taken(f"{sink}/p1"), _taken(f"{sink}/p2"), _taken(f"{sink}/p1")
 
-    assert [first["spans"], second["spans"], again] == [3, 1, {"spans": 0, "bytes": 0}]
+    assert [first["spans"], second["spans"], again] == [3, 1, {"spans": 0, "distinct": 0, "bytes": 0}]
     assert first["bytes"] > second["bytes"] > 50

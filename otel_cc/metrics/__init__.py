@@ -23,7 +23,8 @@ Values = Iterable[tuple[float, dict[str, Any]]]
 # Who reads, and in which process.
 _Readers = dict[tuple[Callable[[], Values], int], None]
 
-_made: dict[tuple[int, str], Any] = {}
+# With the provider, so that no other one gets its identity.
+_made: dict[tuple[int, str], tuple[Any, Any]] = {}
 _ANY_PROCESS = 0
 
 
@@ -65,7 +66,7 @@ def observe(name: str, read: Callable[[], Values], *, in_children: bool = False)
 
 def counts_events(name: str) -> bool:
     """Whether a counter counts events in this process, so that a series that is new there began with zero."""
-    return any(other == name and isinstance(made, Counter) for (_, other), made in list(_made.items()))
+    return any(other == name and isinstance(made, Counter) for (_, other), (_, made) in list(_made.items()))
 
 
 def _once(name: str, make: Callable[[str, Instrument, Any], Any]) -> Any:
@@ -73,8 +74,8 @@ def _once(name: str, make: Callable[[str, Instrument, Any], Any]) -> Any:
     key = (id(provider), name)
     if key not in _made:
         entry = CATALOGUE[name]
-        _made[key] = make(name, entry, provider.get_meter(f"otel_cc.{entry.scope}", __version__))
-    return _made[key]
+        _made[key] = provider, make(name, entry, provider.get_meter(f"otel_cc.{entry.scope}", __version__))
+    return _made[key][1]
 
 
 def _make_histogram(name: str, entry: Instrument, meter: Any) -> LeanHistogram:

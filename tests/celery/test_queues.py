@@ -111,6 +111,8 @@ def test_rabbitmq_counts_what_is_ready_and_a_missing_queue_as_empty(connect: Con
     for priority in range(6):
         send(app, name, priority=priority)
     channel = connection.channel()
+    # Nobody confirms what is published.
+    wait_until(lambda: read([name]) == {name: Depth(6)}, 10)
     assert read(["missing", name, "missing too", name]) == {
         "missing": Depth(0),
         name: Depth(6),
@@ -128,7 +130,8 @@ def test_a_queue_that_rabbitmq_refuses_is_left_out_and_the_others_are_not(connec
     _, owner = connect(rabbitmq.url)
     owner.channel().queue_declare(queue=f"{name}.mine", exclusive=True)
     send(app, name)
-    assert queues.reader(connection, "rabbitmq")([f"{name}.mine", name]) == {name: Depth(1)}
+    read = queues.reader(connection, "rabbitmq")
+    wait_until(lambda: read([f"{name}.mine", name]) == {name: Depth(1)}, 10)
 
 
 def test_a_broadcast_is_no_queue_and_there_is_a_limit() -> None:

@@ -185,12 +185,15 @@ def test_a_forked_child_counts_its_own(reader: Reader) -> None:
     receive, send = os.pipe()
     child = os.fork()
     if child == 0:
-        queue.after_fork()
-        end(queue, 1)
-        queue.force_flush(5000)
-        found = reader.read()
-        os.write(send, repr([found["processor.span.processed"][""], found["exporter.span.exported"]]).encode())
-        os._exit(0)
+        try:
+            queue.after_fork()
+            end(queue, 1)
+            queue.force_flush(5000)
+            found = reader.read()
+            os.write(send, repr([found["processor.span.processed"][""], found["exporter.span.exported"]]).encode())
+        finally:
+            # Whatever happens, no second pytest goes on.
+            os._exit(0)
     os.close(send)
     with os.fdopen(receive) as pipe:
         assert pipe.read() == "[1, {'': 1}]"

@@ -18,6 +18,7 @@ from kombu.entity import Exchange, Queue
 from otel_cc.celery import queues
 from otel_cc.celery.published import HEADER
 from otel_cc.celery.queues import Depth
+from otel_cc.local.process import wait_until
 from otel_cc.local.rabbitmq import RabbitMQ
 from otel_cc.local.valkey import Valkey
 from otel_cc.metrics.catalogue import BOUNDS

@@ -11,9 +11,10 @@ from opentelemetry import metrics as otel_metrics
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import fork, lifecycle, metrics, settings
-from otel_cc.process import resources, threadpool
+from otel_cc.process import resources
 from otel_cc.process.eventloop import Watch
 from otel_cc.process.gc_pauses import Pauses
+from otel_cc.process.threadpool import ThreadPool
 
 
 class ProcessInstrumentor(BaseInstrumentor):
@@ -62,11 +63,10 @@ class ProcessInstrumentor(BaseInstrumentor):
         watch = Watch(loop)
         watch.start()
         self._ends.append(watch.stop)
-        threads = threadpool.current()
-        if threads is not None:
-            for name, read in (
-                ("process.threadpool.tokens.used", threads.used),
-                ("process.threadpool.tokens.max", threads.maximum),
-                ("process.threadpool.pending_requests", threads.pending),
-            ):
-                self._ends.append(metrics.observe(name, read))
+        threads = ThreadPool(loop)
+        for name, read in (
+            ("process.threadpool.tokens.used", threads.used),
+            ("process.threadpool.tokens.max", threads.maximum),
+            ("process.threadpool.pending_requests", threads.pending),
+        ):
+            self._ends.append(metrics.observe(name, read))

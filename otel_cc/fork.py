@@ -53,7 +53,7 @@ def metric_readers(provider: object) -> tuple[Any, ...]:
 def _repair_tracing() -> None:
     for processor in span_processors(trace.get_tracer_provider()):
         exporter = getattr(processor, "exporter", None) or getattr(processor, "span_exporter", None)
-        _reconnect(getattr(exporter, "official", exporter))
+        _reconnect(exporter)
         if isinstance(processor, SpanQueue):
             processor.after_fork()
 

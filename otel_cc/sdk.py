@@ -21,15 +21,16 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
 from otel_cc import fork, guard, lifecycle, report, settings
-from otel_cc.tracing import propagator, sampler, transport
-from otel_cc.tracing.exporter import queue_for
+from otel_cc.otlp import exporters as otlp
+from otel_cc.tracing import propagator, sampler
 from otel_cc.tracing.id_generator import RequestIdGenerator
 from otel_cc.tracing.processor import RequestIdOnSpans
 
 logger = logging.getLogger("otel_cc")
 
 _RATIO_SAMPLERS = {"traceidratio": sampler.ratio, "parentbased_traceidratio": sampler.parent_based_ratio}
-_SIGNALS: tuple[Literal["traces", "metrics", "logs"], ...] = ("traces", "metrics", "logs")
+_Signal = Literal["traces", "metrics", "logs"]
+_SIGNALS: tuple[_Signal, ...] = ("traces", "metrics", "logs")
 
 
 class OtelCcConfigurator(_OTelSDKConfigurator):
@@ -92,8 +93,7 @@ def _from_environment(version: str | None) -> None:
             id_generator=_id_generator(),
             sampler=_sampler(),
             resource=resource,
-            exporter_args_map=transport.lean(exporters, "traces"),
-            export_span_processor=queue_for,  # type: ignore[arg-type]  # upstream names the argument
+            export_span_processor=otlp.queue_for,  # type: ignore[arg-type]  # upstream names the argument
         )
 
     def metrics(exporters: dict[str, Any]) -> None:
@@ -103,19 +103,17 @@ def _from_environment(version: str | None) -> None:
             # First, because a flush goes from one reader to the next and a dead collector uses up the time.
             others = {name: exporter for name, exporter in exporters.items() if name != "prometheus"}
             exporters = {"prometheus": PullReader, **others}
-        upstream._init_metrics(exporters, resource, transport.lean(exporters, "metrics"))
+        upstream._init_metrics(exporters, resource)
 
     def logs(exporters: dict[str, Any]) -> None:
         handler = os.environ.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "false").strip().lower() == "true"
         upstream._init_logging(exporters, resource, handler)
 
-    for index, (signal, init) in enumerate(zip(_SIGNALS, (traces, metrics, logs), strict=True)):
+    for signal, init in zip(_SIGNALS, (traces, metrics, logs), strict=True):
         variable = f"OTEL_{signal.upper()}_EXPORTER"
         exporters: dict[str, Any] = {}
         try:
-            names: list[list[str]] = [[], [], []]
-            names[index] = upstream._get_exporter_names(signal)
-            exporters = upstream._import_exporters(*names)[index]
+            exporters = _exporters(signal)
         except Exception as error:
             hint = " or pip install 'otel-cc[prometheus]'" if "'prometheus'" in str(error) else ""
             _broken(signal, f"{variable}={os.environ.get(variable)!r}{hint}", error)
@@ -123,6 +121,17 @@ def _from_environment(version: str | None) -> None:
             init(exporters)
         except Exception as error:
             _broken(signal, f"{variable} or its OTEL_EXPORTER_* settings", error)
+
+
+def _exporters(signal: _Signal) -> dict[str, Any]:
+    """The exporters that the environment names, in its order."""
+    names = upstream._get_exporter_names(signal)
+    lean = {} if signal == "logs" else otlp.lean(signal, names)
+    official: list[list[str]] = [[], [], []]
+    index = _SIGNALS.index(signal)
+    official[index] = [name for name in names if name not in lean]
+    found = {**lean, **upstream._import_exporters(*official)[index]}
+    return {name: found[name] for name in names}
 
 
 def _broken(signal: str, variable: str, error: Exception) -> None:

@@ -143,7 +143,7 @@ def test_the_three_hosts_never_import_each_other() -> None:
 
 
 def test_what_every_host_uses_imports_no_host() -> None:
-    shared = ("tracing", "metrics", "lifecycle", "fork", "report")
+    shared = ("tracing", "otlp", "metrics", "lifecycle", "fork", "report")
     found = [
         i
         for i in ALL

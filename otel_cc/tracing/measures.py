@@ -34,8 +34,7 @@ class Measures:
     def __init__(self, queue: SpanQueue) -> None:
         self._queue = queue
         self._processor = _component("batching_span_processor")
-        official = getattr(queue.exporter, "official", queue.exporter)
-        self._exporter = {**_component(_type(official)), **_server(official)}
+        self._exporter = {**_component(_type(queue.exporter)), **_server(queue.exporter)}
         self._failed = {
             reason: {**self._processor, "error.type": reason} for reason in ("queue_full", "already_shutdown")
         }
@@ -46,7 +45,7 @@ class Measures:
         ):
             metrics.observe(name, read, in_children=True)
         self._exported: Any = None
-        if not measures_itself(official):
+        if not measures_itself(queue.exporter):
             metrics.observe("otel.sdk.exporter.span.inflight", self._in_flight, in_children=True)
             self._exported = metrics.counter("otel.sdk.exporter.span.exported")
             self._exported.add(0, self._exporter)
@@ -104,6 +103,9 @@ def _component(kind: str) -> dict[str, Any]:
 
 def _type(exporter: SpanExporter) -> str:
     """The well-known name of the official exporters; of others that of their class, as the conventions ask."""
+    known = getattr(exporter, "component_type", None)
+    if isinstance(known, str):
+        return known
     cls = type(exporter)
     if cls.__name__ == "OTLPSpanExporter":
         for part, name in ((".proto.http", "otlp_http_span_exporter"), (".proto.grpc", "otlp_grpc_span_exporter")):

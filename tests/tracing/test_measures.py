@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_cc.local.otlp import Sink
-from otel_cc.tracing.exporter import queue_for
+from otel_cc.otlp.exporters import queue_for
 from otel_cc.tracing.processor import SpanQueue
 
 Found = dict[str, dict[str, float]]

@@ -21,8 +21,9 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceState
 
 from otel_cc import guard
+from otel_cc.otlp import origin
+from otel_cc.otlp.wire import Texts, attributes, attributes_of_others, message, string, varint
 from otel_cc.tracing.tracer import Attributes, LeanSpan
-from otel_cc.tracing.wire import Texts, attributes, attributes_of_others, message, string, varint
 
 LEFT_OUT = "a span (%s) cannot be sent as OTLP and is left out (logged once): tell the maintainers of what made it."
 
@@ -38,11 +39,6 @@ _fixed = struct.Struct("<BQ").pack
 # The two last fields of a span, status and flags: the flags say whether the parent is remote, and that this is known.
 _FLAGS = (b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00")
 _UNSET = (b"z\x00" + _FLAGS[0], b"z\x00" + _FLAGS[1])
-
-# Encoded resources and scopes, beside the object itself, so that its id is not given to another one meanwhile.
-_resources: dict[int, tuple[Any, bytes, bytes]] = {}
-_scopes: dict[int, tuple[Any, bytes, bytes]] = {}
-_LIMIT = 256
 
 
 def encode(spans: Sequence[ReadableSpan]) -> bytes:
@@ -78,10 +74,10 @@ def encode(spans: Sequence[ReadableSpan]) -> bytes:
         bodies += (b"\x12", varint[len(body)], body)
     out = []
     for resource, scopes in groups.items():
-        head, tail = _kept(_resources, resource, _resource)
+        head, tail = origin.resource(resource)
         parts = [head]
         for scope, bodies in scopes.items():
-            before, after = _kept(_scopes, scope, _scope)
+            before, after = origin.scope(scope)
             parts.append(message(b"\x12", b"".join((before, *bodies, after))))
         parts.append(tail)
         out.append(message(b"\n", b"".join(parts)))
@@ -172,34 +168,6 @@ def _link(link: Any) -> bytes:
         b"5\x00\x03\x00\x00" if context.is_remote else b"5\x00\x01\x00\x00",
     )
     return b"".join(parts)
-
-
-def _kept(
-    table: dict[int, tuple[Any, bytes, bytes]], thing: Any, encoded: Callable[[Any], tuple[bytes, bytes]]
-) -> tuple[bytes, bytes]:
-    found = table.get(id(thing))
-    if found is None:
-        if len(table) >= _LIMIT:
-            table.clear()
-        found = table[id(thing)] = (thing, *encoded(thing))
-    return found[1], found[2]
-
-
-def _resource(resource: Any) -> tuple[bytes, bytes]:
-    """What stands before and after the scopes of a resource."""
-    return message(b"\n", attributes_of_others(b"\n", resource.attributes)), string(b"\x1a", resource.schema_url)
-
-
-def _scope(scope: Any) -> tuple[bytes, bytes]:
-    """What stands before and after the spans of a scope."""
-    if not scope:
-        return b"\n\x00", b""
-    parts = (
-        string(b"\n", scope.name),
-        string(b"\x12", scope.version),
-        attributes_of_others(b"\x1a", scope.attributes),
-    )
-    return message(b"\n", b"".join(parts)), string(b"\x1a", scope.schema_url)
 
 
 def _repaired(span: Any) -> ReadableSpan:

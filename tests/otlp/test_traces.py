@@ -33,7 +33,8 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from otel_cc.tracing import encoder, tracer, wire
+from otel_cc.otlp import origin, traces, wire
+from otel_cc.tracing import tracer
 
 
 class Colour(str, enum.Enum):
@@ -145,7 +146,7 @@ def official(batch: Sequence[ReadableSpan]) -> bytes:
 @given(st.lists(spans, max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_the_bytes_equal_those_of_the_official_encoder(batch: list[ReadableSpan]) -> None:
-    assert encoder.encode(batch) == official(batch)
+    assert traces.encode(batch) == official(batch)
 
 
 class Ended(SpanProcessor):
@@ -221,7 +222,7 @@ def test_spans_of_real_tracers_have_the_bytes_of_the_official_encoder(
     resource: Resource, limits: SpanLimits, calls: list[dict[str, Any]]
 ) -> None:
     batch = made(resource, limits, calls)
-    assert encoder.encode(batch) == official(batch)
+    assert traces.encode(batch) == official(batch)
 
 
 def span(**changes: object) -> ReadableSpan:
@@ -236,7 +237,7 @@ def span(**changes: object) -> ReadableSpan:
 
 
 def decoded(batch: Sequence[ReadableSpan]) -> list[Any]:
-    request = ExportTraceServiceRequest.FromString(encoder.encode(batch))
+    request = ExportTraceServiceRequest.FromString(traces.encode(batch))
     return [s for resource in request.resource_spans for scope in resource.scope_spans for s in scope.spans]
 
 
@@ -257,7 +258,7 @@ class Own(ReadableSpan):
 
 def test_a_subclass_is_read_through_its_public_properties() -> None:
     batch = [Own("x", SpanContext(1, 2, False)), span(), Own("y", SpanContext(1, 3, False))]
-    assert encoder.encode(batch) == official(batch)
+    assert traces.encode(batch) == official(batch)
 
 
 @pytest.fixture
@@ -317,7 +318,7 @@ def test_a_value_nested_deeper_than_receivers_decode_is_left_out() -> None:
     )
     assert deepest > 30
     allowed = [span(attributes={"v": nested(n)}) for n in range(deepest + 1)]
-    assert encoder.encode(allowed) == official(allowed)
+    assert traces.encode(allowed) == official(allowed)
     refused = span(attributes={"v": nested(deepest + 1), "fine": "yes"}, events=[Event("e", {"v": nested(500)}, 1)])
     assert strings(decoded([refused])[0]) == {"fine": "yes"}
 
@@ -350,34 +351,34 @@ def test_numbers_out_of_range_and_wrong_types_do_not_lose_the_batch() -> None:
 def test_a_span_without_a_context_costs_itself_only(untold: None, caplog: pytest.LogCaptureFixture) -> None:
     assert [s.name for s in decoded([span(context=None), span(name="fine")])] == ["fine"]
     assert [record.getMessage() for record in caplog.records if record.name == "otel_cc"] == [
-        encoder.LEFT_OUT % "ReadableSpan"
+        traces.LEFT_OUT % "ReadableSpan"
     ]
 
 
 def test_values_that_are_all_different_do_not_grow_the_caches() -> None:
     many = 6 * wire.CACHE_LIMIT
-    encoder.encode([span(name=f"name {n}", attributes={"id": f"value {n}", f"key {n}": n}) for n in range(many)])
-    encoder.encode([span(attributes={"statement": f"{n}" * 300}) for n in range(6000)])
+    traces.encode([span(name=f"name {n}", attributes={"id": f"value {n}", f"key {n}": n}) for n in range(many)])
+    traces.encode([span(attributes={"statement": f"{n}" * 300}) for n in range(6000)])
     assert len(wire.cache) <= wire.CACHE_LIMIT
     assert len(wire.cache.older) <= wire.CACHE_LIMIT
     held = sum(map(len, [*wire.cache.values(), *wire.cache.older.values()]))
     assert held <= 2 * (wire.CACHED_BYTES + wire.LONGEST_CACHED)
-    assert max(len(wire._keys), len(encoder._names)) <= wire.CACHE_LIMIT
+    assert max(len(wire._keys), len(traces._names)) <= wire.CACHE_LIMIT
     assert len(wire.varint) <= 4096
 
 
 def test_resources_and_scopes_that_are_all_different_do_not_grow_the_caches() -> None:
     batch = [
         span(resource=Resource({"n": n}), instrumentation_scope=InstrumentationScope(f"s{n}"))
-        for n in range(2 * encoder._LIMIT)
+        for n in range(2 * origin._LIMIT)
     ]
-    assert encoder.encode(batch) == official(batch)
-    assert max(len(encoder._resources), len(encoder._scopes)) <= encoder._LIMIT
+    assert traces.encode(batch) == official(batch)
+    assert max(len(origin._resources), len(origin._scopes)) <= origin._LIMIT
 
 
 def test_what_comes_often_stays_in_the_cache() -> None:
     for n in range(3 * wire.CACHE_LIMIT):
-        encoder.encode([span(attributes={"often": "the same", "id": f"value {n}"})])
+        traces.encode([span(attributes={"often": "the same", "id": f"value {n}"})])
     assert ("often", str, "the same") in wire.cache
 
 
@@ -386,9 +387,9 @@ def test_equal_values_of_different_types_are_told_apart() -> None:
         batch = [
             span(attributes=MappingProxyType({"v": v})) for v in (1, True, 1.0, "1", 0, False, 0.0, -0.0, (1,), (True,))
         ]
-        assert encoder.encode(batch) == official(batch)
+        assert traces.encode(batch) == official(batch)
 
 
 def test_protobuf_is_imported_only_for_what_is_not_known() -> None:
-    program = "import sys, otel_cc.tracing.encoder; print([m for m in sys.modules if m.startswith('google.protobuf')])"
+    program = "import sys, otel_cc.otlp.traces; print([m for m in sys.modules if m.startswith('google.protobuf')])"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,74 @@
+"""How exports leave: over urllib3, where that is all it takes.
+
+The official exporters send through ``requests``, which costs more CPU per export than our encoding of all its spans, and
+are written on protobuf: both together are a third of what telemetry adds to a start. For a plain HTTP endpoint (a
+collector beside the application) their client is used without them: it brings a transport over urllib3 alone.
+Everything that ``requests`` may be there for (TLS, certificates, proxies, a session of the user's) stays with it.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+from typing import Any, Literal
+from urllib.request import getproxies
+
+Signal = Literal["traces", "metrics"]
+
+
+def enough(signal: Signal) -> bool:
+    """Whether the official client, without the official exporter around it, does all that the environment asks for."""
+    if getproxies():
+        return False
+    asked = [
+        name for name, value in os.environ.items() if value and name.startswith(("OTEL_EXPORTER_OTLP_", "OTEL_PYTHON_"))
+    ]
+    if any(name.endswith(("_CERTIFICATE", "_CLIENT_KEY", "_CREDENTIAL_PROVIDER")) for name in asked):
+        return False
+    if os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true":
+        # Only the official exporters record them.
+        return False
+    endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or os.environ.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    return (not endpoint or endpoint.strip().startswith("http://")) and _available()
+
+
+def client(signal: Signal) -> Any:
+    """The client that the official exporter of a signal would make of the environment, over urllib3.
+
+    Endpoint, headers, timeout and compression are read by the official code.
+    """
+    from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
+    from opentelemetry.exporter.otlp.common import http
+    from opentelemetry.exporter.otlp.proto.http import _common as official
+
+    prefix = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
+    module = {"traces": "trace_exporter", "metrics": "metric_exporter"}[signal]
+    return http._OTLPHTTPClient(
+        transport=Urllib3HTTPTransport(),
+        endpoint=official._resolve_endpoint(f"{prefix}_ENDPOINT", f"v1/{signal}"),  # type: ignore[arg-type]  # one of its two
+        kind="spans" if signal == "traces" else "metrics",
+        timeout=official._resolve_timeout(f"{prefix}_TIMEOUT"),
+        compression=official._resolve_compression(f"{prefix}_COMPRESSION"),
+        headers=official._resolve_headers(None, f"{prefix}_HEADERS"),
+        # Its own name, so that what users filter or configure by name stays the same.
+        logger=logging.getLogger(f"opentelemetry.exporter.otlp.proto.http.{module}"),
+    )
+
+
+_TAKES = {"transport", "endpoint", "kind", "timeout", "compression", "headers", "logger"}
+_READS = ("_resolve_endpoint", "_resolve_timeout", "_resolve_compression", "_resolve_headers")
+
+
+def _available() -> bool:
+    """Whether the installed exporters are made of these pieces: since 1.45 they are."""
+    try:
+        from opentelemetry.exporter.otlp.common import http
+        from opentelemetry.exporter.otlp.proto.http import _common as official
+
+        takes = inspect.signature(http._OTLPHTTPClient.__init__).parameters
+        return set(takes) >= _TAKES and all(hasattr(official, name) for name in _READS)
+    except Exception:
+        return False

@@ -90,4 +90,8 @@ def _reconnect(exporter: object) -> None:
             holder._session = fresh  # type: ignore[union-attr]  # it has a session, so it is not None
     pool = getattr(transport, "_pool", None)
     if pool is not None:
+        # The transport over urllib3 that upstream has, too.
         transport._pool = type(pool)(**pool.connection_pool_kw)  # type: ignore[union-attr]  # likewise
+    if isinstance(getattr(transport, "_idle", None), list):
+        # Ours: what is closed here stays open in the parent.
+        transport.close()  # type: ignore[union-attr]  # likewise

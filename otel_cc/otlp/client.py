@@ -1,9 +1,9 @@
-"""How exports leave: over urllib3, where that is all it takes.
+"""How exports leave: through the official client, and over Python's own http.client where that is all it takes.
 
 The official exporters send through ``requests``, which costs more CPU per export than our encoding of all its spans, and
 are written on protobuf: both together are a third of what telemetry adds to a start. For a plain HTTP endpoint (a
-collector beside the application) their client is used without them: it brings a transport over urllib3 alone.
-Everything that ``requests`` may be there for (TLS, certificates, proxies, a session of the user's) stays with it.
+collector beside the application) their client, which tries again and compresses, is used without them.
+Everything that ``requests`` may be there for (TLS, certificates, proxies, passwords, a session of the user's) stays with it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
+from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 Signal = Literal["traces", "metrics"]
@@ -29,25 +32,45 @@ def enough(signal: Signal) -> bool:
     if os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true":
         # Only the official exporters record them.
         return False
-    endpoint = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT") or os.environ.get(
-        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    endpoint = (
+        os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+        or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or "http://localhost:4318"
     )
-    return (not endpoint or endpoint.strip().startswith("http://")) and _available()
+    return endpoint.startswith("http://") and not _password(endpoint) and _available()
+
+
+def _password(endpoint: str) -> bool:
+    """Whether ``requests`` would send a user's name with it: of the URL, or of the file that curl and others read."""
+    try:
+        parts = urlsplit(endpoint)
+        if not parts.hostname or parts.port == 0 or "@" in parts.netloc:
+            return True
+    except ValueError:
+        return True
+    for name in (os.environ.get("NETRC") or "", "~/.netrc", "~/_netrc"):
+        try:
+            if name and re.search(rf"\b{re.escape(parts.hostname)}\b|\bdefault\b", Path(name).expanduser().read_text()):
+                return True
+        except (OSError, ValueError, RuntimeError):
+            continue
+    return False
 
 
 def client(signal: Signal) -> Any:
-    """The client that the official exporter of a signal would make of the environment, over urllib3.
+    """The client that the official exporter of a signal would make of the environment, over a plain transport.
 
     Endpoint, headers, timeout and compression are read by the official code.
     """
-    from opentelemetry.exporter.http.transport._urllib3 import Urllib3HTTPTransport
     from opentelemetry.exporter.otlp.common import http
     from opentelemetry.exporter.otlp.proto.http import _common as official
+
+    from otel_cc.otlp.transport import Transport
 
     prefix = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
     module = {"traces": "trace_exporter", "metrics": "metric_exporter"}[signal]
     return http._OTLPHTTPClient(
-        transport=Urllib3HTTPTransport(),
+        transport=Transport(),
         endpoint=official._resolve_endpoint(f"{prefix}_ENDPOINT", f"v1/{signal}"),  # type: ignore[arg-type]  # one of its two
         kind="spans" if signal == "traces" else "metrics",
         timeout=official._resolve_timeout(f"{prefix}_TIMEOUT"),
@@ -67,6 +90,8 @@ def _available() -> bool:
     try:
         from opentelemetry.exporter.otlp.common import http
         from opentelemetry.exporter.otlp.proto.http import _common as official
+
+        from otel_cc.otlp.transport import Transport  # noqa: F401  whether its base is there
 
         takes = inspect.signature(http._OTLPHTTPClient.__init__).parameters
         return set(takes) >= _TAKES and all(hasattr(official, name) for name in _READS)

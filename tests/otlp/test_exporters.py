@@ -1,8 +1,9 @@
-"""Which exporters do without protobuf and requests, and that they send what the official ones would."""
+"""Which exporters do without protobuf, requests and urllib3, and that they send what the official ones would."""
 
 from __future__ import annotations
 
 import importlib.metadata
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("endpoint", [None, "http://collector:4318"])
-def test_a_plain_endpoint_needs_no_more_than_urllib3(monkeypatch: pytest.MonkeyPatch, endpoint: str | None) -> None:
+def test_a_plain_endpoint_needs_no_more_than_http(monkeypatch: pytest.MonkeyPatch, endpoint: str | None) -> None:
     if endpoint:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
     assert exporters.lean("traces", OTLP) == ({"otlp_proto_http": exporters.LeanSpans} if AVAILABLE else {})
@@ -34,6 +35,9 @@ def test_a_plain_endpoint_needs_no_more_than_urllib3(monkeypatch: pytest.MonkeyP
     [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector:4318"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector:4318/v1/traces"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:password@collector:4318"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:many"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
         ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/etc/ca.pem"),
         ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/etc/key.pem"),
         ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_TRACES_CREDENTIAL_PROVIDER", "mine"),
@@ -50,6 +54,17 @@ def test_what_the_official_exporter_is_needed_for_stays_with_it(
 def test_a_proxy_stays_with_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "getproxies", lambda: {"http": "http://proxy:3128"})
     assert exporters.lean("traces", OTLP) == {}
+
+
+@pytest.mark.parametrize(("entry", "official"), [("collector", True), ("default", True), ("elsewhere", False)])
+def test_a_password_in_netrc_stays_with_requests(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, entry: str, official: bool
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"{'default' if entry == 'default' else f'machine {entry}'} login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    assert (exporters.lean("traces", OTLP) == {}) is (official or not AVAILABLE)
 
 
 def test_other_exporters_are_left_alone() -> None:
@@ -69,11 +84,11 @@ metrics.get_meter("test").create_counter("counted").add(3)
 trace.get_tracer("test").start_span("one").end()
 assert metrics.get_meter_provider().force_flush()
 assert trace.get_tracer_provider().force_flush()
-print("heavy", sorted({name.split(".")[0] for name in sys.modules} & {"google", "requests"}), flush=True)
+print("heavy", sorted({name.split(".")[0] for name in sys.modules} & {"google", "requests", "urllib3"}), flush=True)
 """
 
 
-def test_neither_protobuf_nor_requests_is_loaded_for_a_plain_endpoint(launch: Launch) -> None:
+def test_no_protobuf_requests_or_urllib3_is_loaded_for_a_plain_endpoint(launch: Launch) -> None:
     program = launch(["python", "send.py"], files={"send.py": PROGRAM})
     assert program.wait(30) == 0, program.tail()
     assert ("heavy []" in program.output().splitlines()) == AVAILABLE

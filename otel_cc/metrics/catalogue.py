@@ -5,8 +5,7 @@ Instruments are made from it; docs/metrics.md, dashboards, alerts and tests are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["histogram", "counter", "updown", "gauge"]
 
@@ -63,8 +62,7 @@ SERIES_LIMIT = 2000
 OVERFLOW = {"otel.metric.overflow": True}
 
 
-@dataclass(frozen=True)
-class Instrument:
+class Instrument(NamedTuple):
     """One instrument.
 
     :param scope: the part of the data path that records it

@@ -6,26 +6,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPMessage
+from http.client import HTTPConnection, HTTPException, HTTPMessage, HTTPResponse
 from urllib.parse import urlsplit
 
 from opentelemetry.exporter.http.transport._base import BaseHTTPResult, BaseHTTPTransport
 
 
-@dataclass(frozen=True, slots=True)
 class Result(BaseHTTPResult):
-    """What came back."""
+    """What came back.
 
-    body: bytes = b""
-    message: HTTPMessage = field(default_factory=HTTPMessage)
+    :param error: why nothing did
+    """
+
+    __slots__ = ("_body", "_headers")
+
+    def __init__(self, error: Exception | None, response: HTTPResponse | None = None, body: bytes = b"") -> None:
+        status, reason = (None, None) if response is None else (response.status, response.reason)
+        super().__init__(status, reason, error)
+        # The base is a frozen dataclass.
+        object.__setattr__(self, "_body", body)
+        object.__setattr__(self, "_headers", HTTPMessage() if response is None else response.headers)
 
     def content(self) -> bytes:
-        return self.body
+        return self._body  # type: ignore[attr-defined,no-any-return]  # set above
 
     def headers(self) -> Mapping[str, str]:
         # It ignores case, and has what a mapping has but for its type.
-        return self.message  # type: ignore[return-value]
+        return self._headers  # type: ignore[attr-defined,no-any-return]  # set above
 
 
 class Redirected(Exception):
@@ -64,9 +71,9 @@ class Transport(BaseHTTPTransport):
                 connection.close()
             # The others are as old, so that the next try starts with a new one.
             self.close()
-            return Result(error=error)
+            return Result(error)
         self._idle.append(connection)
-        return Result(response.status, response.reason, None, body, response.headers)
+        return Result(None, response, body)
 
     def is_connection_error(self, exception: Exception | None) -> bool:
         # A request that waited in vain for its answer may have arrived: sending it again would double it.

@@ -8,7 +8,7 @@ nothing it is free and always sent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 # Drivers that send text as it is and cache nothing by it.
 FREE = frozenset({"psycopg2"})
@@ -19,8 +19,7 @@ _WEIGHT_UP = 0.1
 _WEIGHT_DOWN = 0.8
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """What a comment costs a driver that prepares statements.
 
     :param seconds: CPU of client and server: parsing, planning, an evicted statement

@@ -82,6 +82,15 @@ KEPT = f"/*request_id='order-42',route=?,traceparent='{TRACEPARENT}'*/ "
         ("SELECT 1_000, .5 AS half", "SELECT ?, ? AS half"),
         (COMMENT + "SELECT 'x'", KEPT + "SELECT ?"),
         ("SELECT col1, table2.x FROM table2", "SELECT col1, table2.x FROM table2"),
+        # What is no literal, and a secret all the same: each is found by a question of its own.
+        ("SELECT a -- for ada@example.com", "SELECT a -- for ****"),
+        ("SELECT a -- postgresql://ada:hunter2@db/shop", "SELECT a -- postgresql****db/shop"),
+        ("SELECT a -- eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln", "SELECT a -- ****"),
+        ("SELECT a -- card 4111 1111 1111 1111", "SELECT a -- card ****"),
+        ("SELECT a -- card 5105-1051-0510-5100", "SELECT a -- card ****"),
+        ("SELECT a -- Password=hunter2", "SELECT a -- ****"),
+        ("SELECT a -- bEaReR abcdefgh12345", "SELECT a -- ****"),
+        ("SELECT a -- BaSiC YWRhOnNlY3JldA==", "SELECT a -- ****"),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("attribute", ["db.query.text", "db.statement"])

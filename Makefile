@@ -29,7 +29,7 @@ tools: $(STAMP) ## build the collector, Prometheus, Jaeger and others that tests
 
 test: $(STAMP) ## all tests, on real servers and the programs of make tools
 	@$(RUN)/python -m tools.programs --quiet
-	@$(RUN)/python -m pytest -n $(PARALLEL) --dist loadgroup $(ARGS)
+	@$(RUN)/python -m pytest -n $(PARALLEL) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 test-fast: $(STAMP) ## the tests that need nothing of make tools
 	@$(RUN)/python -m pytest -p tools.pytest_fast $(ARGS)

@@ -24,11 +24,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With several processes (-n), keep the tests of a file together, and those of a folder that share a run."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            group = item.path.parent if item.path.parent.name in SHARE_A_RUN else item.path
-            item.add_marker(pytest.mark.xdist_group(str(group)))
+    """With several processes (-n), begin with what takes longest, so that the others have enough to do beside it."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.path.parent.name not in SHARE_A_RUN)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With several processes, keep the tests of a file together, and those of a folder that share a run.
+
+    Groups (``--dist loadgroup``) do nothing in pytest-xdist 3.8 with pytest 9.2, where a node's ID cannot be changed.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            return str(file.parent if file.parent.name in SHARE_A_RUN else file)
+
+    return Together(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

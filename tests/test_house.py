@@ -153,3 +153,15 @@ def test_no_package_server_is_named() -> None:
 def test_no_test_is_skipped() -> None:
     """A test that cannot run here fails and says what is missing; a skip would hide that nothing was tested."""
     assert lines_with(r"pytest\.(?:skip|importorskip|xfail)\(|mark\.(?:skip|skipif|xfail)\b") == []
+
+
+def test_several_processes_share_the_tests_by_file() -> None:
+    """Or each of them starts the servers of each file again, which pytest-xdist's own groups do with pytest 9.2."""
+    files = ("tests/test_context.py", "tests/test_guard.py", "tests/test_request_id.py")
+    arguments = next(line for line in (ROOT / "Makefile").read_text().splitlines() if "-m pytest -n" in line)
+    chosen = re.findall(r"--dist \S+|--no\S+", arguments)
+    program = [sys.executable, "-m", "pytest", "-v", "-n", "2", *" ".join(chosen).split(), *files]
+    done = subprocess.run(program, capture_output=True, text=True, cwd=ROOT, check=True)
+    found = set(re.findall(r"\[(gw\d)\] .* PASSED (\S+?)::", done.stdout))
+    assert sorted(file for _, file in found) == list(files)
+    assert {process for process, _ in found} == {"gw0", "gw1"}

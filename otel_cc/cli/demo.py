@@ -13,7 +13,7 @@ from rich.text import Text
 
 from otel_cc.cli import terminal
 from otel_cc.local.optional import Missing
-from otel_cc.local.process import Interrupted, ProcessError, Processes
+from otel_cc.local.process import ProcessError, Processes
 
 if TYPE_CHECKING:
     from otel_cc.local.application import Shop
@@ -41,18 +41,8 @@ def demo(
             local_stack.require()
         else:
             application.require()
-        with Processes(handle_signals=True) as processes:
-            try:
-                _run(processes, keep, as_json, stack)
-            finally:
-                with terminal.progress() as progress:
-                    progress("stopping everything")
-                    processes.stop_all()
-        if processes.interrupted:
-            raise processes.interrupted
-    except Interrupted as interrupted:
-        terminal.say("Stopped; nothing is left running.")
-        raise typer.Exit(interrupted.exit_code) from None
+        with terminal.programs() as processes:
+            _run(processes, keep, as_json, stack)
     except Missing as error:
         terminal.fail(str(error), 2)
     except (ProcessError, jaeger_client.Unavailable) as error:

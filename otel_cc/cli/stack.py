@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,9 +12,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from otel_cc.cli import terminal
+from otel_cc.cli import stack_up, terminal
 from otel_cc.local.optional import Missing
-from otel_cc.local.process import Interrupted, ProcessError, Processes, wait_until
+from otel_cc.local.process import ProcessError
 
 if TYPE_CHECKING:
     from otel_cc.local.record import Record
@@ -29,25 +26,11 @@ Folder = Annotated[
     typer.Option("--folder", help="Where its state, data and logs are; default: otel-cc/stack in XDG_STATE_HOME."),
 ]
 
-# What a person opens, in the order in which they are shown.
-_SHOWN = ("shop-api", "prometheus", "alertmanager", "jaeger", "victoria-logs", "collector", "postgresql", "valkey")
-
 
 def _record(folder: Path | None) -> Record:
     from otel_cc.local import record
 
     return record.Record(folder or record.default_folder())
-
-
-def _command(words: str, record: Record | None = None) -> str:
-    """A command as it can be pasted: with the path of a program that is not on the PATH, and with the folder."""
-    from otel_cc.local.record import default_folder
-
-    bare = shutil.which("otel-cc") or Path(sys.argv[0]).name != "otel-cc"
-    command = f"{'otel-cc' if bare else shlex.quote(sys.argv[0])} {words}"
-    if record is None or record.folder == default_folder().absolute():
-        return command
-    return f"{command} --folder {shlex.quote(str(record.folder))}"
 
 
 @app.command()
@@ -68,149 +51,23 @@ def up(
 
     record = _record(folder)
     try:
-        ports = {**(stack.FIXED if fixed_ports else {}), **_ports(port or [])}
-        _ports_differ(ports)
+        ports = stack_up.ports(port or [], stack.FIXED if fixed_ports else {})
         stack.require(logs=logs)
         if not record.acquire():
-            _already(record)
+            stack_up.already(record)
             return
         if left := record.clean():
             terminal.say(f"Ended what an earlier run had left: {', '.join(left)}.")
         stack.check_ports(ports)
         if detach:
             record.release()
-            _detach(record, sys.argv[1:])
+            stack_up.detach(record, sys.argv[1:])
         else:
-            _foreground(record, ports, logs, rate)
+            stack_up.foreground(record, ports, logs, rate)
     except Missing as error:
         terminal.fail(str(error), 2)
     except ProcessError as error:
         terminal.fail(str(error))
-
-
-def _ports(given: list[str]) -> dict[str, int]:
-    found = {}
-    for text in given:
-        name, _, number = text.partition("=")
-        # Other alphabets have digits, too.
-        if not (number.isascii() and number.isdigit() and len(number) < 6 and 0 < int(number) < 65536):
-            raise ProcessError(f"--port {text} is not NAME=NUMBER, for example --port prometheus=9090.")
-        found[name] = int(number)
-    return found
-
-
-def _ports_differ(ports: dict[str, int]) -> None:
-    """See that no port has two names; what listens on it second would fail, or the first would answer for it."""
-    names: dict[int, str] = {}
-    for name, port in ports.items():
-        if port in names:
-            raise ProcessError(f"port {port} is given to {names[port]} and to {name}: choose another with --port.")
-        names[port] = name
-
-
-def _foreground(record: Record, ports: dict[str, int], logs: bool, rate: float) -> None:
-    from otel_cc.local import demo, stack, traffic
-
-    record.begin()
-    try:
-        with Processes(handle_signals=True, folder=record.run, on_start=record.started) as processes:
-            try:
-                with terminal.progress() as progress:
-
-                    def step(text: str) -> None:
-                        record.doing(text)
-                        progress(text)
-
-                    running = stack.start(
-                        processes,
-                        ports=ports,
-                        logs=logs,
-                        statements="mod",
-                        database_home=record.scratch(),
-                        progress=step,
-                    )
-                first = demo.send(running.shop.port, traffic.first())
-                if rate:
-                    processes.at_end(traffic.Traffic(running.shop.port, rate).start().stop)
-                record.ready(running, first.ids[0])
-                _urls(record.read())
-                terminal.say("Ctrl-C stops it.")
-                _watch(processes, running)
-            finally:
-                with terminal.progress() as progress:
-                    progress("stopping everything")
-                    processes.stop_all()
-        if processes.interrupted:
-            raise processes.interrupted
-    except Interrupted as interrupted:
-        terminal.say("Stopped; nothing is left running.")
-        raise typer.Exit(interrupted.exit_code) from None
-    except ProcessError as error:
-        record.failed(str(error))
-        raise
-    finally:
-        record.end()
-
-
-def _watch(processes: Processes, running: Any) -> None:
-    """Say of each program that ends by itself that it did; the others go on."""
-    told = set()
-    while True:
-        processes.check()
-        for program in running.ended():
-            if program.name not in told:
-                told.add(program.name)
-                process = program.process
-                terminal.say(f"{program.name} {process.how_it_ended()}. Its log ends:\n{process.tail()}", "red")
-        time.sleep(0.2)
-
-
-def _detach(record: Record, arguments: list[str]) -> None:
-    """Have a process of its own do it, and wait until it is ready."""
-    kept = [argument for argument in arguments if argument not in ("--detach", "-d")]
-    command = [sys.executable, "-c", "from otel_cc.cli import main; main()", *kept]
-    with open(record.log, "wb") as log:
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
-        with terminal.progress() as progress:
-            while not (state := record.read()).get("ready"):
-                if child.poll() is not None:
-                    said = record.log.read_text(errors="replace").strip().splitlines()
-                    raise ProcessError(str(state.get("failure") or "\n".join(said[-20:])))
-                progress(state.get("doing") or "starting")
-                time.sleep(0.1)
-    except KeyboardInterrupt:
-        record.down()
-        terminal.say("Stopped; nothing is left running.")
-        raise
-    _urls(state)
-    terminal.say(f"It stays up; {_command('stack down', record)} ends it.")
-
-
-def _already(record: Record) -> None:
-    try:
-        wait_until(lambda: record.read().get("supervisor"), 5)
-    except TimeoutError:
-        raise ProcessError(
-            f"{record.folder} is in use by another process: try again, or choose another --folder."
-        ) from None
-    state = record.read()
-    what = "runs already" if state.get("ready") else f"is being started ({state.get('doing')})"
-    terminal.say(f"The stack {what}, under process {state['supervisor'][0]}.")
-    _urls(state)
-
-
-def _urls(state: dict[str, Any]) -> None:
-    urls = {program["name"]: program["url"] for program in state.get("programs", [])}
-    out = terminal.console()
-    for name in _SHOWN:
-        if urls.get(name):
-            out.print(Text.assemble((f"{name:<14}", "bold"), urls[name]), soft_wrap=True)
-    if state.get("request_id"):
-        command = f"{_command('trace')} --jaeger {urls['jaeger']} {state['request_id']}"
-        out.print(Text.assemble((f"{'a request':<14}", "bold"), command), soft_wrap=True)
 
 
 @app.command()
@@ -260,9 +117,11 @@ def status(
         print(json.dumps({**answer, "programs": programs}, indent=2))
     elif pid is None:
         if state.get("started"):
-            terminal.say(f"The supervisor was killed: {_command('stack down', record)} ends what it left.", "red")
+            terminal.say(
+                f"The supervisor was killed: {stack_up.command('stack down', record)} ends what it left.", "red"
+            )
         else:
-            terminal.say(f"No stack is running: {_command('stack up', record)}.")
+            terminal.say(f"No stack is running: {stack_up.command('stack up', record)}.")
     else:
         _table(programs)
         if not state.get("ready"):
@@ -300,7 +159,7 @@ def logs(
     record = _record(folder)
     files = {one["name"]: Path(one["log"]) for one in record.read().get("programs", [])}
     if not files:
-        terminal.fail(f"No stack is running: {_command('stack up', record)}.")
+        terminal.fail(f"No stack is running: {stack_up.command('stack up', record)}.")
     if program and program not in files:
         terminal.fail(f"There is no program {program}: choose from {', '.join(files)}.")
     chosen = {program: files[program]} if program else files

@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.text import Text
+
+from otel_cc.local.process import Interrupted, Processes
 
 # A pipe or a file has no width; this one holds a request ID, a trace ID and what stands beside them.
 _WIDTH = 110
@@ -54,3 +56,24 @@ def progress() -> Iterator[Callable[[str], None]]:
         return
     with out.status(Text("starting")) as spinner:
         yield lambda text: spinner.update(Text(text))
+
+
+@contextmanager
+def programs(**options: Any) -> Iterator[Processes]:
+    """Programs that run as long as the block; Ctrl-C and other signals end them in order, and the command with them.
+
+    :param options: of :class:`otel_cc.local.process.Processes`
+    """
+    try:
+        with Processes(handle_signals=True, **options) as processes:
+            try:
+                yield processes
+            finally:
+                with progress() as step:
+                    step("stopping everything")
+                    processes.stop_all()
+        if processes.interrupted:
+            raise processes.interrupted
+    except Interrupted as interrupted:
+        say("Stopped; nothing is left running.")
+        raise typer.Exit(interrupted.exit_code) from None

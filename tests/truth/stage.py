@@ -185,6 +185,8 @@ def perform(
         database.begin()
         server = launch.uvicorn(
             *("--workers", str(SERVERS), "--log-level", "info", "--no-access-log"),
+            # On a busy machine a process that does not answer its supervisor within 5 s is killed, with its requests.
+            *("--timeout-worker-healthcheck", "60"),
             app="application:app",
             cwd=HERE,
             env={**env, "OTEL_SERVICE_NAME": "web"},

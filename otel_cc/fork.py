@@ -33,7 +33,7 @@ def install() -> None:
 
 def _repair() -> None:
     # Nothing may raise here: the child would print it into the middle of whatever it is doing.
-    for step in (_repair_tracing, _repair_metrics):
+    for step in (_repair_tracing, _repair_metrics, _repair_logs):
         try:
             step()
         except Exception:
@@ -75,6 +75,15 @@ def _repair_metrics() -> None:
             reader._export_lock = threading.Lock()
         _reconnect(getattr(reader, "_exporter", None))
     consumer._reader_storages = fresh
+
+
+def _repair_logs() -> None:
+    # Nothing is imported in a child that was forked a moment ago; where nobody has loaded it, nobody exports logs.
+    logs = sys.modules.get("opentelemetry._logs")
+    multi = getattr(logs and logs.get_logger_provider(), "_multi_log_record_processor", None)
+    for processor in getattr(multi, "_log_record_processors", ()):
+        # The SDK clears the queue and starts the thread anew.
+        _reconnect(getattr(getattr(processor, "_batch_processor", processor), "_exporter", None))
 
 
 def _reconnect(exporter: object) -> None:

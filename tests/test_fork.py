@@ -30,6 +30,30 @@ def test_the_first_export_imports_nothing(launch: Launch) -> None:
     assert launch.sink.spans()
 
 
+LOGS = """
+import logging, os
+from opentelemetry import _logs
+(processor,) = _logs.get_logger_provider()._multi_log_record_processor._log_record_processors
+exporter = processor._batch_processor._exporter
+holder = exporter if hasattr(exporter, "_session") else exporter._client._transport
+def kept():
+    return id(getattr(holder, "_session", None) or holder._pool)
+before = kept()
+child = os.fork()
+if child == 0:
+    print("shared" if kept() == before else "its own", flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_child_does_not_send_logs_over_the_connection_of_its_parent(launch: Launch) -> None:
+    switched_on = {"OTEL_LOGS_EXPORTER": "otlp", "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true"}
+    program = launch(["python", "-W", "ignore", "logs.py"], files={"logs.py": LOGS}, env=switched_on)
+    assert program.wait(30) == 0, program.tail()
+    assert "its own" in program.output().splitlines()
+
+
 def test_a_child_does_not_send_over_the_connection_of_its_parent() -> None:
     exporter = OTLPMetricExporter(endpoint="http://127.0.0.1:1/v1/metrics")
 

@@ -97,6 +97,10 @@ class Entrance:
             if measured is not None:
                 measured.finish()
             otel_context.detach(token)
+            # Scope and request, and an exception and its traceback, would keep each other; and whoever serves the scope
+            # once more, with a second application, serves a new request.
+            scope.pop(KEY, None)
+            request.error = None
 
     def _sending(self, request: Request, measured: Exchange | Connection | None, send: Send) -> Send:
         header = (self._header, request.request_id.encode())

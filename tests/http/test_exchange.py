@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import time
+import weakref
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
@@ -427,3 +430,56 @@ def test_the_last_message_is_the_end(measured: Measured) -> None:
         assert len(measured.measures.requests) == 0
 
     asyncio.run(served(measured, app))
+
+
+def test_an_application_that_is_tried_after_another_one_is_measured_too(measured: Measured) -> None:
+    """A dispatcher hands the same scope to one application after the other until one knows the path."""
+    scope: dict[str, Any] = {"path": "/raw/path"}
+
+    async def dispatcher() -> None:
+        client = Client()
+        await first(object(), scope, client.receive, client.send)
+        await second(object(), scope, client.receive, client.send)
+
+    first = measured.entrance.wrap(lambda _, *given: answers(*responds(404))(*given))
+    second = measured.entrance.wrap(lambda _, *given: answers(then=ValueError("second"))(*given))
+    scope |= {"type": "http", "method": "GET", "headers": [], "client": None}
+    with pytest.raises(ValueError, match="second"):
+        asyncio.run(dispatcher())
+    assert measured.counts("http.server.request.duration", "http.response.status_code", "error.type") == {
+        (404, None): 1,
+        (None, "ValueError"): 1,
+    }
+    assert len(measured.spans()) == 2
+
+
+@pytest.mark.parametrize("error", [None, ValueError("no")])
+def test_what_a_request_held_is_free_without_a_garbage_collection(measured: Measured, error: Exception | None) -> None:
+    class Held:
+        pass
+
+    def app() -> Callable[..., Any]:
+        held = Held()
+        alive.append(weakref.ref(held))
+
+        async def fails(scope: Any, receive: Any, send: Any) -> None:
+            scope["held"], _mine = held, held
+            if error is not None:
+                raise ValueError("no")
+            await answers(*responds())(scope, receive, send)
+
+        return fails
+
+    async def serve() -> None:
+        for _ in range(5):
+            with contextlib.suppress(ValueError):
+                await measured(app())
+
+    alive: list[weakref.ref[Held]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(serve())
+        assert [ref for ref in alive if ref() is not None] == []
+    finally:
+        gc.enable()

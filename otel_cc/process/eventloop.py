@@ -67,9 +67,11 @@ class Watch:
                     self._blocked.add(now - max(self._due, self._blamed), self._holder if seen else _labels(None))
                 self._due = now + INTERVAL
             self._lag.record_plain(lag, _labels(None))
-            self._loop.call_later(INTERVAL, self._turn)
         except Exception:
             guard.failed("the watch of the event loop")
+        finally:
+            # Without a next turn the loop would look blocked for ever.
+            self._loop.call_later(INTERVAL, self._turn)
 
     def _run(self) -> None:
         while not self._stopped.wait(INTERVAL) and not self._loop.is_closed():

@@ -10,7 +10,7 @@ from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
 from otel_cc import guard
-from otel_cc.metrics import bounds
+from otel_cc.metrics import bounds, late
 from otel_cc.metrics.bounds import bounded
 from otel_cc.metrics.catalogue import CATALOGUE, Instrument
 from otel_cc.metrics.counters import Counter
@@ -26,6 +26,7 @@ _Readers = dict[tuple[Callable[[], Values], int], None]
 # With the provider, so that no other one gets its identity.
 _made: dict[tuple[int, str], tuple[Any, Any]] = {}
 _ANY_PROCESS = 0
+_OVERFLOW = "commandcenter.metrics.overflow"
 
 
 def histogram(name: str) -> LeanHistogram:
@@ -58,6 +59,9 @@ def observe(name: str, read: Callable[[], Values], *, in_children: bool = False)
     :returns: takes the reader back
     :raises KeyError: the catalogue has no such instrument
     """
+    # A reader may find a value beyond a bound, and can make no instrument then: it runs under the lock of the SDK that a
+    # new one needs.
+    counter(_OVERFLOW)
     readers: _Readers = _once(name, _make_observable)
     reader = read, _ANY_PROCESS if in_children else os.getpid()
     readers[reader] = None
@@ -80,6 +84,7 @@ def _once(name: str, make: Callable[[str, Instrument, Any], Any]) -> Any:
 
 def _make_histogram(name: str, entry: Instrument, meter: Any) -> LeanHistogram:
     _expect(name, entry, "histogram")
+    late.install()
     return LeanHistogram(
         meter.create_histogram(
             name, unit=entry.unit, description=entry.text, explicit_bucket_boundaries_advisory=entry.buckets
@@ -99,6 +104,8 @@ def _make_observable(name: str, entry: Instrument, meter: Any) -> _Readers:
     readers: _Readers = {}
 
     def callback(options: CallbackOptions) -> Iterable[Observation]:
+        if late.attention:
+            late.catch_up()
         for read, process in tuple(readers):
             if process not in (_ANY_PROCESS, os.getpid()):
                 continue
@@ -124,7 +131,7 @@ def _expect(name: str, entry: Instrument, *kinds: str) -> None:
 
 
 def _count_overflow(attribute: str) -> None:
-    counter("commandcenter.metrics.overflow").add(1, {"label": attribute})
+    counter(_OVERFLOW).add(1, {"label": attribute})
 
 
 bounds.when_overflown(_count_overflow)

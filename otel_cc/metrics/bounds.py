@@ -6,12 +6,16 @@ and that it was found to be is counted, too: callers keep the labels that they m
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 
 from otel_cc.metrics.catalogue import BOUNDS, OTHER
 
 _seen: dict[str, set[str]] = {}
 _overflown: list[Callable[[str], None]] = []
+# The garbage collector may find something with a new value while it is held.
+_adding = threading.RLock()
 
 
 def bounded(attribute: str, value: str) -> str:
@@ -25,10 +29,11 @@ def bounded(attribute: str, value: str) -> str:
         seen = _seen.setdefault(attribute, set())
     if value in seen:
         return value
-    # One place is kept for OTHER itself.
-    if len(seen) < BOUNDS[attribute] - 1:
-        seen.add(value)
-        return value
+    with _adding:
+        # One place is kept for OTHER itself.
+        if len(seen) < BOUNDS[attribute] - 1:
+            seen.add(value)
+            return value
     for tell in _overflown:
         tell(attribute)
     return OTHER
@@ -42,3 +47,11 @@ def when_overflown(tell: Callable[[str], None]) -> None:
 def forget() -> None:
     """Begin anew; for tests."""
     _seen.clear()
+
+
+def _after_fork() -> None:
+    global _adding
+    _adding = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -29,7 +29,7 @@ class Counter:
     """Counts by attributes; safe in threads, and from zero in a forked child."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = _lock()
         self._values: dict[Key, float] = {}
         self._announced: set[Key] = set()
         _all.add(self)
@@ -42,21 +42,21 @@ class Counter:
         """
         key = tuple(attributes.items())
         with self._lock:
-            value = self._values.get(key)
-            if value is None:
+            if key not in self._values:
                 if len(self._values) >= SERIES_LIMIT - 1:
                     key = tuple(OVERFLOW.items())
-                value = self._values.get(key, 0)
-            self._values[key] = value + amount
+                self._values.setdefault(key, 0)
+            # Without a call in between, so that no garbage collection is.
+            self._values[key] += amount
 
     def observe(self, options: CallbackOptions) -> Iterable[Observation]:
         """The values, for an observable counter."""
         with self._lock:
-            values = list(self._values.items())
+            values = self._values.copy()
             real = getattr(_thread, "real_values", False)
-            news = [] if real else [key for key, _ in values if key not in self._announced]
+            news = set() if real else values.keys() - self._announced
             self._announced.update(news)
-        for key, value in values:
+        for key, value in values.items():
             yield Observation(0 if key in news else value, dict(key))
 
     @property
@@ -71,9 +71,14 @@ class Counter:
             self._announced.update(self._values)
 
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = _lock()
         self._values.clear()
         self._announced.clear()
+
+
+def _lock() -> threading.RLock:
+    # What the garbage collector finds may count, in the middle of a locked section of the same thread.
+    return threading.RLock()
 
 
 @contextmanager

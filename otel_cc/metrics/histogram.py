@@ -15,6 +15,7 @@ from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import Histogram
 
 from otel_cc import guard
+from otel_cc.metrics import late
 from otel_cc.metrics.catalogue import OVERFLOW, SERIES_LIMIT
 
 # A context without a span. It is not empty, because the SDK takes an empty one for none and looks into the current one.
@@ -55,6 +56,8 @@ class LeanHistogram:
         """
         if context is None:
             context = get_current()
+        if late.attention and late.put_off(self.record, value, attributes, context):
+            return
         bound = self._bound.get(id(attributes))
         # The readers' storages are replaced, never changed, when a reader comes or goes and after a fork.
         if bound is None or bound[1] is not self._consumer._reader_storages:
@@ -72,6 +75,8 @@ class LeanHistogram:
         :param value: in the unit of the instrument, not negative
         :param attributes: one object for each combination of values, never changed
         """
+        if late.attention and late.put_off(self.record_plain, value, attributes):
+            return
         bound = self._bound.get(id(attributes))
         if bound is None or bound[1] is not self._consumer._reader_storages:
             self._record_and_bind(value, attributes, _NOWHERE)

@@ -80,8 +80,9 @@ class SpanQueue(SpanProcessor):
         self._queue: deque[ReadableSpan | threading.Event] = deque()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self._starting = threading.Lock()
-        self._counting = threading.Lock()
+        # The garbage collector may find something that ends a span while one of them is held.
+        self._starting = threading.RLock()
+        self._counting = threading.RLock()
         self._exporting = False
         self.processed = self.in_flight = 0
         self.dropped = {"queue_full": 0, "already_shutdown": 0}

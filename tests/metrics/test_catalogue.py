@@ -8,6 +8,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from otel_cc import metrics
+from otel_cc.metrics import bounds
 from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, prometheus_name
 
 
@@ -77,3 +78,25 @@ def test_to_observe_the_same_twice_is_to_observe_it_once(monkeypatch: pytest.Mon
     take_back()
     assert values() == []
     take_back()
+
+
+@pytest.mark.timeout(20)
+def test_what_is_observed_may_have_more_values_than_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK holds a lock while it asks, and making another instrument takes the same."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider(metric_readers=[reader])
+    monkeypatch.setattr(api, "get_meter_provider", lambda: provider)
+    number = BOUNDS["celery.worker.name"]
+
+    def read() -> metrics.Values:
+        names = {metrics.bounded("celery.worker.name", f"worker {n}") for n in range(number + 5)}
+        return [(1, {"celery.worker.name": name}) for name in names]
+
+    take_back = metrics.observe("celery.worker.up", read)
+    for _ in range(2):
+        data = reader.get_metrics_data()
+    take_back()
+    bounds.forget()
+    assert data is not None
+    found = {m.name: len(m.data.data_points) for scope in data.resource_metrics[0].scope_metrics for m in scope.metrics}
+    assert found == {"celery.worker.up": number, "commandcenter.metrics.overflow": 1}

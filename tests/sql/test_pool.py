@@ -334,6 +334,29 @@ def test_a_connection_that_nobody_closed_comes_back(pooled: Make) -> None:
     assert pool.read("use_time") == 1
 
 
+@pytest.mark.timeout(60)
+def test_a_connection_that_nobody_closed_comes_back_while_metrics_are_collected(pooled: Make) -> None:
+    """The garbage collector runs in the middle of a locked section of the SDK, and the pool in the middle of it."""
+    pool = pooled(PSYCOPG2, **SMALL)
+    pool.engine.raw_connection().close()
+    assert pool.read("use_time") == 1
+    measures = watching.switches.pools
+    assert measures is not None
+    locks = [bound[2][0].__self__._lock for bound in measures.use_time._bound.values()]
+    cycle: list[Any] = [pool.engine.raw_connection()]
+    cycle.append(cycle)
+    del cycle
+    for lock in locks:
+        lock.acquire()
+    try:
+        gc.collect()
+    finally:
+        for lock in locks:
+            lock.release()
+    assert pool.state() == (0, 1)
+    assert pool.read("use_time") == 2
+
+
 @every_async_driver
 def test_cancelled_tasks_leave_nothing_behind(driver: Driver, pooled: Make) -> None:
     pool = pooled(driver, pool_size=1, max_overflow=0, pool_timeout=30)

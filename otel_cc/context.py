@@ -33,7 +33,7 @@ class Correlation:
         self.trace_id = trace_id
 
     def tags(self) -> Mapping[str, str]:
-        """What the unit of work is, for the SQL comment: ``route`` or ``task``, and ``framework``."""
+        """What the unit of work is, for the SQL comment: ``route`` or ``task``, and ``framework``; never changed."""
         return {}
 
 

@@ -43,16 +43,16 @@ class Request(context.Correlation):
         self.queued: bytes | None = None
 
     def tags(self) -> Mapping[str, str]:
-        found = route.template(self.scope)
-        return {"framework": framework()} if found is None else {"framework": framework(), "route": found}
+        return _tags(route.template(self.scope))
 
 
-@lru_cache(maxsize=1)
-def framework() -> str:
-    """The framework and its version, as the SQL comment shows them."""
+@lru_cache(maxsize=1024)
+def _tags(template: str | None) -> Mapping[str, str]:
     from fastapi import __version__
 
-    return f"fastapi:{__version__}"
+    # The framework and its version, as the SQL comment shows them.
+    tags = {"framework": f"fastapi:{__version__}"}
+    return tags if template is None else {**tags, "route": template}
 
 
 class Reader:

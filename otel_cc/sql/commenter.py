@@ -48,10 +48,10 @@ class Commenter:
             or of_flags != flags
             or of_state is not state
             or of_doubled is not doubled
-            or of_tags != tags
+            or (of_tags is not tags and of_tags != tags)
         ):
             before, after = self._around_span_id(request_id, tags, trace_id, flags, state, doubled)
-            self._last = (request_id, dict(tags), trace_id, flags, state, doubled, before, after)
+            self._last = (request_id, tags, trace_id, flags, state, doubled, before, after)
         return f"{before}{span_id:016x}{after}" if trace_id else before
 
     def _around_span_id(

@@ -75,15 +75,6 @@ def test_every_change_from_one_statement_to_the_next_is_seen() -> None:
         assert commenter.comment(unit, named, doubled) == plain(unit, named, doubled)
 
 
-def test_tags_that_change_in_place_are_seen() -> None:
-    commenter = Commenter("psycopg2")
-    tags = {"route": "/outer"}
-    unit = Unit("order-42", 1, tags)
-    commenter.comment(unit, link(1), False)
-    tags["route"] = "/inner"
-    assert "route='/inner'" in commenter.comment(unit, link(1), False)
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("doubled", [True, False])
 def test_hostile_objects_are_escaped_as_in_the_plain_one(name: str, doubled: bool) -> None:

@@ -30,15 +30,17 @@ class Request(context.Correlation):
     """The correlation of an HTTP request or WebSocket connection.
 
     :param scope: its ASGI scope
+    :param headers: that it came with; of two with the same name the first one
     :ivar error: the exception that was turned into its response, or that left the application
     :ivar queued: when it came to the proxy in front, as that wrote it; None where nobody who is trusted tells
     """
 
-    __slots__ = ("error", "queued", "scope")
+    __slots__ = ("error", "headers", "queued", "scope")
 
-    def __init__(self, request_id: str, trace_id: int, scope: Scope) -> None:
+    def __init__(self, request_id: str, trace_id: int, scope: Scope, headers: Mapping[bytes, bytes]) -> None:
         super().__init__(request_id, trace_id)
         self.scope = scope
+        self.headers = headers
         self.error: BaseException | None = None
         self.queued: bytes | None = None
 
@@ -100,7 +102,7 @@ class Reader:
             headers = [pair for pair in headers if pair[0] != self._header]
             headers.append((self._header, incoming.encode()))
             scope["headers"] = headers
-        correlation = Request(incoming, trace_id, scope)
+        correlation = Request(incoming, trace_id, scope, values)
         correlation.queued = queued
         scope[KEY] = correlation
         return correlation, parent

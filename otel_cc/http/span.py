@@ -66,14 +66,15 @@ class ServerSpans:
         client = scope.get("client")
         if client:
             attributes["client.address"] = client[0]
-        for header, value in scope["headers"]:
-            if header == b"host":
-                address, port = _server(value, attributes["url.scheme"])
-                attributes["server.address"] = address
-                if port:
-                    attributes["server.port"] = port
-            elif header == b"user-agent":
-                attributes["user_agent.original"] = value.decode("latin-1")
+        host = request.headers.get(b"host")
+        if host is not None:
+            address, port = _server(host, attributes["url.scheme"])
+            attributes["server.address"] = address
+            if port:
+                attributes["server.port"] = port
+        agent = request.headers.get(b"user-agent")
+        if agent is not None:
+            attributes["user_agent.original"] = agent.decode("latin-1")
         if self.capture is not None:
             self.capture.request(scope, attributes)
         span = self.tracer.start_span(name, parent, SpanKind.SERVER, attributes)

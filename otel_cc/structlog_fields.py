@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-import wrapt
-
 from otel_cc import guard, report
+from otel_cc.import_hook import on_import
 from otel_cc.log_format import NAMES
 
 Fields = Callable[[BaseException | None], tuple[str, str, str]]
@@ -28,7 +27,7 @@ def install(fields: Fields) -> None:
     :param fields: tells the three IDs of what is running, or of an exception that left it
     """
     _installed[:] = [fields]
-    wrapt.register_post_import_hook(_hook, "structlog")
+    on_import("structlog", _hook)
 
 
 def uninstall() -> None:

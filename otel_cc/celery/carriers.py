@@ -13,7 +13,6 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-import wrapt
 from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
@@ -21,26 +20,24 @@ from otel_cc import guard, settings
 from otel_cc.celery import beat, heartbeat, message, monitor, outcome, published, request, worker
 from otel_cc.celery.producers import producers
 from otel_cc.context import current
+from otel_cc.import_hook import on_import
 
 
 def install() -> None:
     """Hook Celery as soon as it is imported; a process that never does pays nothing."""
-    wrapt.register_post_import_hook(_hook_signals, "celery.signals")
-    wrapt.register_post_import_hook(_hook_tracer, "celery.app.trace")
+    on_import("celery.signals", _hook_publish)
+    for module in (worker, outcome, heartbeat, monitor, beat):
+        on_import("celery.signals", module.connect)
+    on_import("celery.app.trace", _hook_tracer)
     # It has its own name for the function, which matters when it was imported before us.
-    wrapt.register_post_import_hook(_hook_tracer, "celery.worker.consumer.consumer")
-    wrapt.register_post_import_hook(outcome.hook_consumer, "celery.worker.consumer.consumer")
-    wrapt.register_post_import_hook(request.hook, "celery.worker.strategy")
-    wrapt.register_post_import_hook(_hook_contrib, "opentelemetry.instrumentation.celery")
+    on_import("celery.worker.consumer.consumer", _hook_tracer)
+    on_import("celery.worker.consumer.consumer", outcome.hook_consumer)
+    on_import("celery.worker.strategy", request.hook)
+    on_import("opentelemetry.instrumentation.celery", _hook_contrib)
 
 
-def _hook_signals(signals: Any) -> None:
+def _hook_publish(signals: Any) -> None:
     signals.before_task_publish.connect(_before_publish, weak=False, dispatch_uid="otel_cc.before_task_publish")
-    worker.connect(signals)
-    outcome.connect(signals)
-    heartbeat.connect(signals)
-    monitor.connect(signals)
-    beat.connect(signals)
 
 
 def _hook_tracer(module: Any) -> None:

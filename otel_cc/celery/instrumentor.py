@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import report, settings
 from otel_cc.celery.producers import producers
+from otel_cc.import_hook import on_import
 
 
 class CeleryInstrumentor(BaseInstrumentor):
@@ -47,7 +47,7 @@ class CeleryInstrumentor(BaseInstrumentor):
         from otel_cc.celery.publish import Publishes
 
         producers.publishes = Publishes(spans=spans)
-        wrapt.register_post_import_hook(self._hook, "celery.app.base")
+        on_import("celery.app.base", self._hook)
 
     def _hook(self, base: Any) -> None:
         # The hook stays registered when the instrumentation is taken back before Celery is imported.

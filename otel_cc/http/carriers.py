@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
-
-import wrapt
 
 from otel_cc import guard, settings
 from otel_cc.http import cors, errors, gunicorn, route
 from otel_cc.http.asgi import Entrance
+from otel_cc.import_hook import on_import
 
 _entrance: Entrance | None = None
 
@@ -25,10 +25,14 @@ def entrance() -> Entrance:
 def install() -> None:
     """Hook FastAPI as soon as it is imported; a process that never does pays nothing."""
     if settings.get().response_header:
-        wrapt.register_post_import_hook(cors.hook, "starlette.middleware.cors")
-    wrapt.register_post_import_hook(_hook_routes, "starlette.routing")
-    wrapt.register_post_import_hook(_hook_exceptions, "starlette.middleware.exceptions")
-    wrapt.register_post_import_hook(_hook_fastapi, "fastapi.applications")
+        on_import("starlette.middleware.cors", cors.hook)
+    on_import("starlette.routing", _hook_routes)
+    on_import("starlette.middleware.exceptions", _hook_exceptions)
+    for hook in (_hook_native_telemetry, _hook_entrance, _hook_handlers):
+        on_import("fastapi.applications", hook)
+    on_import("fastapi.routing", _hook_route_selected)
+    if settings.get().error_body:
+        on_import("fastapi._body_limit", _hook_body_limit)
     gunicorn.install()
 
 
@@ -55,26 +59,27 @@ def _hook_exceptions(module: Any) -> None:
     cls.__init__ = __init__
 
 
-def _hook_fastapi(module: Any) -> None:
-    cls = module.FastAPI
-    cls.__init__ = _with_native_telemetry_off(cls.__init__)
-    cls.__call__ = entrance().wrap(cls.__call__)
-    cls.build_middleware_stack = _with_our_handlers(cls.build_middleware_stack)
-    routing: Any = importlib.import_module("fastapi.routing")
-    if hasattr(routing, "_route_selected"):
-        routing._route_selected = route.route_selected(routing._route_selected)
-    if settings.get().error_body:
-        _hook_body_limit()
+def _hook_native_telemetry(module: Any) -> None:
+    module.FastAPI.__init__ = _with_native_telemetry_off(module.FastAPI.__init__)
 
 
-def _hook_body_limit() -> None:
+def _hook_entrance(module: Any) -> None:
+    module.FastAPI.__call__ = entrance().wrap(module.FastAPI.__call__)
+
+
+def _hook_handlers(module: Any) -> None:
+    module.FastAPI.build_middleware_stack = _with_our_handlers(module.FastAPI.build_middleware_stack)
+
+
+def _hook_route_selected(module: Any) -> None:
+    if hasattr(module, "_route_selected"):
+        module._route_selected = route.route_selected(module._route_selected)
+
+
+def _hook_body_limit(module: Any) -> None:
     # The body limit of FastAPI >= 0.160 calls the default handler by itself, not through the application's table.
-    try:
-        body_limit: Any = importlib.import_module("fastapi._body_limit")
-    except ModuleNotFoundError:
-        return
-    if hasattr(body_limit, "http_exception_handler"):
-        body_limit.http_exception_handler = errors.extending(body_limit.http_exception_handler)
+    if hasattr(module, "http_exception_handler"):
+        module.http_exception_handler = errors.extending(module.http_exception_handler)
 
 
 def _with_native_telemetry_off(original: Any) -> Any:
@@ -82,15 +87,16 @@ def _with_native_telemetry_off(original: Any) -> Any:
 
     An application that asks for them in code (``telemetry={"tracing": True}``) gets them, instead of ours.
     """
-    accepts: bool | None = None
+    # FastAPI before 0.142 takes the argument as one more of the extras that it keeps.
+    accepts = "telemetry" in inspect.signature(original).parameters
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        nonlocal accepts
-        if accepts is None:
-            accepts = "telemetry" in original.__code__.co_varnames
         if accepts:
-            off = {"tracing": False, "metrics": False, "logs": False}
-            kwargs["telemetry"] = {**off, **(kwargs.get("telemetry") or {})}
+            try:
+                off = {"tracing": False, "metrics": False, "logs": False}
+                kwargs["telemetry"] = {**off, **(kwargs.get("telemetry") or {})}
+            except Exception:
+                guard.failed("FastAPI's own telemetry")
         original(self, *args, **kwargs)
 
     # Tools that read the signature (typer's and FastAPI's own) must see FastAPI's, not ours.

@@ -10,14 +10,13 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import wrapt
-
 from otel_cc import guard, lifecycle
+from otel_cc.import_hook import on_import
 
 
 def install() -> None:
     """Hook gunicorn's workers as soon as they are imported."""
-    wrapt.register_post_import_hook(_hook_worker, "gunicorn.workers.base")
+    on_import("gunicorn.workers.base", _hook_worker)
 
 
 def _hook_worker(module: Any) -> None:

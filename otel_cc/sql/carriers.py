@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import wrapt
-
 from otel_cc import settings
+from otel_cc.import_hook import on_import
 from otel_cc.sql.engine import hook
 from otel_cc.sql.switches import switches
 
@@ -14,4 +13,4 @@ def install() -> None:
     options = settings.get()
     switches.comments = options.sql_comment
     if options.sql_comment != "off" or options.instrumentation == "own":
-        wrapt.register_post_import_hook(hook, "sqlalchemy.engine.base")
+        on_import("sqlalchemy.engine.base", hook)

@@ -6,10 +6,10 @@ import importlib.util
 from collections.abc import Collection
 from typing import Any
 
-import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from otel_cc import guard, report, settings
+from otel_cc import report, settings
+from otel_cc.import_hook import on_import
 from otel_cc.sql.engine import hook
 from otel_cc.sql.pool import PoolMeasures
 from otel_cc.sql.switches import ClientSpans, Measures, switches
@@ -31,14 +31,14 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
         switches.measures = Measures()
         switches.pools = PoolMeasures()
         # The carriers hook it, too, but not for metrics alone, and an application may use the instrumentor by itself.
-        wrapt.register_post_import_hook(hook, "sqlalchemy.engine.base")
+        on_import("sqlalchemy.engine.base", hook)
         if settings.get().instrumentation == "own":
             switches.spans = ClientSpans()
             report.instrumented("sqlalchemy", "own")
             return
         self._uses_contrib = True
         # Contrib's module imports SQLAlchemy at once; a process that never does should not pay for it.
-        wrapt.register_post_import_hook(self._load_contrib, "sqlalchemy")
+        on_import("sqlalchemy", self._load_contrib)
 
     def _load_contrib(self, _: Any) -> None:
         """Load contrib's instrumentor, also for the SQLAlchemy 2.1 that its own range excludes but it works with."""
@@ -57,8 +57,6 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
             report.instrumented("sqlalchemy", "contrib")
         except ImportError as error:
             report.skipped("sqlalchemy", f"{error.name or error} is missing: pip install 'otel-cc[sqlalchemy]'")
-        except Exception:
-            guard.failed("contrib's SQLAlchemy instrumentor")
 
     def _uninstrument(self, **kwargs: Any) -> None:
         switches.spans = switches.measures = None

@@ -74,11 +74,15 @@ class Entrance:
             inside = context.with_correlation(request, ambient if makes_spans else parent)
             if self.measures is not None:
                 spans = None if makes_spans else self.spans
-                if not self.measures.excludes(scope):
-                    measured, inside = _measure(self.measures, request, spans, inside, receive, not measures_itself)
-                    receiving = measured.receive
-                elif spans is not None:
-                    inside = unsampled(request, inside)
+                try:
+                    if not self.measures.excludes(scope):
+                        measured, inside = _measure(self.measures, request, spans, inside, receive, not measures_itself)
+                        receiving = measured.receive
+                    elif spans is not None:
+                        inside = unsampled(request, inside)
+                except Exception:
+                    # It costs the request its span, not its ID.
+                    guard.failed("the start of a request's span")
             sending = self._sending(request, measured, send)
         except Exception:
             guard.failed("the request")
@@ -112,7 +116,10 @@ class Entrance:
             starts = kind in _STARTS
             if starts:
                 if measured is not None:
-                    measured.responds(message)
+                    try:
+                        measured.responds(message)
+                    except Exception:
+                        guard.failed("the start of a response")
                 if writes_header:
                     # A new list: an application may send the same response object, and so the same list, twice.
                     headers = without(message.get("headers") or (), name)
@@ -126,7 +133,10 @@ class Entrance:
                 measured.breaks(error)
                 raise
             if not starts:
-                measured.sent(kind, message)
+                try:
+                    measured.sent(kind, message)
+                except Exception:
+                    guard.failed("the end of a response")
 
         return sending
 
@@ -176,9 +186,12 @@ def _lifespan(send: Send) -> Send:
             lifecycle.serving("asgi")
         elif kind in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
             # The last moment that every server grants: after it, uvicorn may end by a signal and gunicorn by os._exit.
-            from anyio.to_thread import run_sync
+            try:
+                from anyio.to_thread import run_sync
 
-            await run_sync(lifecycle.stopped_serving)
+                await run_sync(lifecycle.stopped_serving)
+            except Exception:
+                guard.failed("the end of the serving")
         await send(message)
 
     return sending

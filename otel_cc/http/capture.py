@@ -7,6 +7,7 @@ the ASGI instrumentation, which the extra ``fastapi`` installs.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
@@ -58,6 +59,15 @@ def from_environment() -> Capture | None:
     """The capture that the environment asks for, or None."""
     if not os.environ.get(_REQUEST) and not os.environ.get(_RESPONSE):
         return None
+    for variable in (_REQUEST, _RESPONSE, _SANITIZE):
+        try:
+            # As upstream joins them, which is told of a wrong one only by the first request.
+            re.compile("|".join(part.strip() for part in os.environ.get(variable, "").split(",")))
+        except re.error as error:
+            guard.warn_once(
+                "capture", "%s is not a list of regular expressions (%s): no header is captured.", variable, error
+            )
+            return None
     try:
         return Capture()
     except ImportError:

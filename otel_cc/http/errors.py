@@ -86,7 +86,18 @@ async def internal_server_error(request: Any, error: Exception) -> Any:
     if correlation is not None:
         body += b',"request_id":' + json.dumps(correlation.request_id).encode()
     response = Response(body + b"}", status_code=500, media_type="application/json")
-    cors = next((m for m in getattr(request.app, "user_middleware", ()) if m.cls.__name__ == "CORSMiddleware"), None)
-    if cors is None or "origin" not in request.headers or request.method == "OPTIONS":
+    try:
+        return _with_cors(request, response)
+    except Exception:
+        guard.failed("the CORS headers of an error")
         return response
-    return cors.cls(response, *cors.args, **cors.kwargs)
+
+
+def _with_cors(request: Any, response: Any) -> Any:
+    if "origin" not in request.headers or request.method == "OPTIONS":
+        return response
+    for middleware in getattr(request.app, "user_middleware", ()):
+        # Starlette takes any callable, such as a partial, which has no name.
+        if getattr(middleware.cls, "__name__", "") == "CORSMiddleware":
+            return middleware.cls(response, *middleware.args, **middleware.kwargs)
+    return response

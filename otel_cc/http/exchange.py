@@ -91,14 +91,17 @@ class Exchange:
     async def receive(self) -> Message:
         """The server's ``receive``, watched."""
         message = await self._receive()
-        kind = message["type"]
-        if kind == "http.request":
-            body = message.get("body")
-            if body:
-                self._received += len(body)
-        elif kind == "http.disconnect" and not self._complete:
-            # After the response every server answers so.
-            self._gone = True
+        try:
+            kind = message["type"]
+            if kind == "http.request":
+                body = message.get("body")
+                if body:
+                    self._received += len(body)
+            elif kind == "http.disconnect" and not self._complete:
+                # After the response every server answers so.
+                self._gone = True
+        except Exception:
+            guard.failed("the body of a request")
         return message
 
     def responds(self, message: Message) -> None:

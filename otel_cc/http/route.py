@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+from otel_cc import guard
+
 Scope = MutableMapping[str, Any]
 
 _ROUTE = "otel_cc.route"
@@ -35,14 +37,20 @@ def template(scope: Scope) -> str | None:
 def route_selected(original: Callable[..., Any]) -> Callable[..., Any]:
     """A stand-in for ``fastapi.routing._route_selected`` that notes the template in the scope."""
 
-    def selected(*, scope: Scope, path: str | None, mount: bool = False) -> None:
-        original(scope=scope, path=path, mount=mount)
-        if path is not None:
-            # A mount's path_format ends in /{path}; the mount itself reports its part when it is entered.
-            if mount:
-                scope[_NEXT_MOUNT] = path.removesuffix("/{path}")
-            else:
-                scope[_ROUTE] = path
+    # It is FastAPI's own and may take more one day.
+    def selected(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        try:
+            scope, path = kwargs["scope"], kwargs["path"]
+            if path is not None:
+                # A mount's path_format ends in /{path}; the mount itself reports its part when it is entered.
+                if kwargs.get("mount"):
+                    scope[_NEXT_MOUNT] = path.removesuffix("/{path}")
+                else:
+                    scope[_ROUTE] = path
+        except Exception:
+            guard.failed("the route of a request")
+        return result
 
     return selected
 
@@ -51,9 +59,12 @@ def mount_entered(original: Callable[..., Any]) -> Callable[..., Any]:
     """A stand-in for ``starlette.routing.Mount.handle`` that notes the mount's template in the scope."""
 
     def handle(self: Any, scope: Scope, receive: Any, send: Any) -> Any:
-        scope[_MOUNTS] = scope.get(_MOUNTS, "") + scope.pop(_NEXT_MOUNT, self.path)
-        scope.pop("route", None)
-        scope.pop(_ROUTE, None)
+        try:
+            scope[_MOUNTS] = scope.get(_MOUNTS, "") + scope.pop(_NEXT_MOUNT, self.path)
+            scope.pop("route", None)
+            scope.pop(_ROUTE, None)
+        except Exception:
+            guard.failed("the mount of a request")
         return original(self, scope, receive, send)
 
     return handle

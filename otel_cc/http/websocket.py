@@ -73,9 +73,12 @@ class Connection:
     async def receive(self) -> Message:
         """The server's ``receive``, watched."""
         message = await self._receive()
-        if message["type"] == "websocket.disconnect" and not self._ended:
-            self._gone = True
-            self._closes(_known(message.get("code") or NO_CODE))
+        try:
+            if message["type"] == "websocket.disconnect" and not self._ended:
+                self._gone = True
+                self._closes(_known(message.get("code") or NO_CODE))
+        except Exception:
+            guard.failed("the end of a WebSocket connection")
         return message
 
     def responds(self, message: Message) -> None:

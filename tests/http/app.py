@@ -1,6 +1,7 @@
 """The application of the HTTP tests; it knows nothing of telemetry."""
 
 import asyncio
+import functools
 import logging
 
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, WebSocket, WebSocketException
@@ -33,8 +34,9 @@ async def add_nothing(request: Request, call_next):
     return await call_next(request)
 
 
-app.add_middleware(BaseHTTPMiddleware, dispatch=add_nothing)
 app.add_middleware(CORSMiddleware, allow_origins=["https://shop.example"])
+# Any callable will do, also one without a name.
+app.add_middleware(functools.partial(BaseHTTPMiddleware, dispatch=add_nothing))
 
 
 @app.get("/ok")

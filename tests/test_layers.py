@@ -14,7 +14,17 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "otel_cc"
-LEAVES = ("context", "error_type", "guard", "request_id", "settings", "version", "sql.comment", "metrics.catalogue")
+LEAVES = (
+    "context",
+    "error_type",
+    "guard",
+    "living",
+    "request_id",
+    "settings",
+    "version",
+    "sql.comment",
+    "metrics.catalogue",
+)
 HOSTS = ("http", "sql", "celery")
 LIBRARIES = ("fastapi", "starlette", "sqlalchemy", "celery", "kombu", "billiard")
 # What stands beside the package in the checkout: the package must work where only the package is installed.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable
 from typing import Any
-from weakref import WeakSet
 
+from otel_cc.living import Living
 from otel_cc.metrics import Values
 
-_all: WeakSet[InFlight] = WeakSet()
+_all: Living[InFlight] = Living()
 
 
 class InFlight:

@@ -12,16 +12,16 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakSet
 
 from opentelemetry.metrics import CallbackOptions, Observation
 
+from otel_cc.living import Living
 from otel_cc.metrics.catalogue import OVERFLOW, SERIES_LIMIT
 
 Attributes = Mapping[str, Any]
 Key = tuple[tuple[str, Any], ...]
 
-_all: WeakSet[Counter] = WeakSet()
+_all: Living[Counter] = Living()
 _thread = threading.local()
 
 

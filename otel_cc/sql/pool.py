@@ -16,8 +16,8 @@ from time import perf_counter
 from typing import Any
 
 from otel_cc import guard, metrics
+from otel_cc.living import Living
 from otel_cc.metrics import Values, bounded
-from otel_cc.sql.living import Living
 from otel_cc.sql.switches import switches
 from otel_cc.sql.transaction import Operations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 
 from opentelemetry.metrics import CallbackOptions
@@ -37,6 +38,21 @@ def test_the_last_collection_shows_the_value() -> None:
     counters.announce_all()
     assert values(counter) == {(("a", "x"),): 2}
     assert not counter.unannounced
+
+
+def test_counters_are_asked_while_other_threads_make_some() -> None:
+    kept = []
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    maker = threading.Thread(target=lambda: kept.extend(Counter() for _ in range(20_000)))
+    try:
+        maker.start()
+        while maker.is_alive():
+            counters.announce_all()
+            counters.unannounced()
+    finally:
+        sys.setswitchinterval(before)
+        maker.join()
 
 
 def test_a_reader_that_announces_by_itself_takes_nothing_from_the_others() -> None:

@@ -1,4 +1,4 @@
-"""Objects that are known without being kept: what the application drops disappears from the metrics by itself."""
+"""Objects that are known without being kept: what nobody else keeps any more disappears by itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Living(Generic[T]):
         self._refs.add(weakref.ref(one, self._refs.discard))
 
     def __iter__(self) -> Iterator[T]:
-        for ref in tuple(self._refs):
+        for ref in self._refs.copy():
             one = ref()
             if one is not None:
                 yield one

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -27,6 +28,8 @@ _Readers = dict[tuple[Callable[[], Values], int], None]
 _made: dict[tuple[int, str], tuple[Any, Any]] = {}
 _ANY_PROCESS = 0
 _OVERFLOW = "commandcenter.metrics.overflow"
+# A signal may come, or garbage be collected, in the middle of it, and want an instrument, too.
+_making = threading.RLock()
 
 
 def histogram(name: str) -> LeanHistogram:
@@ -76,10 +79,16 @@ def counts_events(name: str) -> bool:
 def _once(name: str, make: Callable[[str, Instrument, Any], Any]) -> Any:
     provider = metrics.get_meter_provider()
     key = (id(provider), name)
-    if key not in _made:
-        entry = CATALOGUE[name]
-        _made[key] = provider, make(name, entry, provider.get_meter(f"otel_cc.{entry.scope}", __version__))
-    return _made[key][1]
+    found = _made.get(key)
+    if found is None:
+        # Of two counters with one name the SDK would export the sums of one of them only.
+        with _making:
+            found = _made.get(key)
+            if found is None:
+                entry = CATALOGUE[name]
+                found = provider, make(name, entry, provider.get_meter(f"otel_cc.{entry.scope}", __version__))
+                _made[key] = found
+    return found[1]
 
 
 def _make_histogram(name: str, entry: Instrument, meter: Any) -> LeanHistogram:
@@ -134,4 +143,11 @@ def _count_overflow(attribute: str) -> None:
     counter(_OVERFLOW).add(1, {"label": attribute})
 
 
+def _after_fork() -> None:
+    global _making
+    _making = threading.RLock()
+
+
 bounds.when_overflown(_count_overflow)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

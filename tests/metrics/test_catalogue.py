@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import threading
+
 import pytest
 from opentelemetry import metrics as api
 from opentelemetry.sdk.metrics import MeterProvider
@@ -100,3 +103,28 @@ def test_what_is_observed_may_have_more_values_than_its_label(monkeypatch: pytes
     assert data is not None
     found = {m.name: len(m.data.data_points) for scope in data.resource_metrics[0].scope_metrics for m in scope.metrics}
     assert found == {"celery.worker.up": number, "commandcenter.metrics.overflow": 1}
+
+
+def test_threads_that_want_the_same_instrument_get_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    providers: list[MeterProvider] = []
+    monkeypatch.setattr(api, "get_meter_provider", lambda: providers[-1])
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for _ in range(50):
+            providers.append(MeterProvider(shutdown_on_exit=False))
+            start = threading.Barrier(2)
+            made: list[object] = []
+
+            def ask(start: threading.Barrier = start, made: list[object] = made) -> None:
+                start.wait()
+                made.append(metrics.counter("commandcenter.errors"))
+
+            threads = [threading.Thread(target=ask) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert made[0] is made[1]
+    finally:
+        sys.setswitchinterval(interval)

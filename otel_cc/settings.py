@@ -166,7 +166,7 @@ def load(environ: Mapping[str, str]) -> Settings:
                 f"{setting.variable}={text!r} is not understood, {instead!r} is used instead: write {setting.accepts}."
             )
             values[setting.field] = setting.parse(instead)
-    known = {setting.variable for setting in SETTINGS} | INTERNAL
+    known = {setting.variable for setting in SETTINGS} | ELSEWHERE | INTERNAL
     problems += [
         f"{name} is not a setting of otel-cc and is ignored: see docs/settings.md for the names."
         for name in sorted(environ)
@@ -175,10 +175,22 @@ def load(environ: Mapping[str, str]) -> Settings:
     return Settings(**values, problems=tuple(problems))
 
 
-# Variables that are not settings: OTEL_CC_STRICT belongs to the tests (guard.py), OTEL_CC_METRICS_RUN to the processes of
-# one start (metrics/pull/reader.py), OTEL_CC_PROGRAMS to the local stack (local/programs.py), OTEL_CC_JAEGER_URL to
-# `otel-cc trace`.
-INTERNAL = frozenset({"OTEL_CC_STRICT", "OTEL_CC_METRICS_RUN", "OTEL_CC_PROGRAMS", "OTEL_CC_JAEGER_URL"})
+# Not settings of the application, which may share its environment with what they are for: the local stack
+# (local/programs.py), `otel-cc trace`, and the configurations of the collector and Jaeger (collector/).
+ELSEWHERE = frozenset({
+    "OTEL_CC_PROGRAMS", "OTEL_CC_JAEGER_URL", "OTEL_CC_COLLECTOR_ADMIN_HOST", "OTEL_CC_COLLECTOR_GRPC_PORT",
+    "OTEL_CC_COLLECTOR_HEALTH_PORT", "OTEL_CC_COLLECTOR_HOST", "OTEL_CC_COLLECTOR_HTTP_PORT",
+    "OTEL_CC_COLLECTOR_MEMORY_MIB", "OTEL_CC_COLLECTOR_METRICS_PORT", "OTEL_CC_COLLECTOR_PULL_PORT",
+    "OTEL_CC_COLLECTOR_STATE", "OTEL_CC_COLLECTOR_TLS", "OTEL_CC_COLLECTOR_TOKEN_FILE", "OTEL_CC_GATEWAY_CA",
+    "OTEL_CC_GATEWAY_TOKEN_FILE", "OTEL_CC_GATEWAY_URL", "OTEL_CC_HOST_INTERVAL", "OTEL_CC_HOST_NAME",
+    "OTEL_CC_HOST_ROOT", "OTEL_CC_JAEGER_GRPC_PORT", "OTEL_CC_JAEGER_HEALTH_PORT", "OTEL_CC_JAEGER_HOST",
+    "OTEL_CC_JAEGER_METRICS_PORT", "OTEL_CC_JAEGER_OTLP_PORT", "OTEL_CC_JAEGER_PORT", "OTEL_CC_JAEGER_STATE",
+    "OTEL_CC_LOGS_URL", "OTEL_CC_POSTGRES_LOGS", "OTEL_CC_PROMETHEUS_URL", "OTEL_CC_QUEUE_BYTES",
+    "OTEL_CC_RETRY_MAX_INTERVAL", "OTEL_CC_TAIL_PERCENT", "OTEL_CC_TAIL_WAIT", "OTEL_CC_TRACES_URL",
+})  # fmt: skip
+# OTEL_CC_STRICT belongs to the tests (guard.py), OTEL_CC_METRICS_RUN to the processes of one start
+# (metrics/pull/reader.py).
+INTERNAL = frozenset({"OTEL_CC_STRICT", "OTEL_CC_METRICS_RUN"})
 
 
 @cache

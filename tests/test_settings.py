@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -123,6 +125,13 @@ def test_a_misspelt_name_is_named() -> None:
     assert load({"OTEL_CC_SQL_COMMENTS": "off", "OTEL_CC_STRICT": "true", "OTEL_SERVICE_NAME": "shop"}).problems == (
         "OTEL_CC_SQL_COMMENTS is not a setting of otel-cc and is ignored: see docs/settings.md for the names.",
     )
+
+
+def test_the_variables_of_the_collector_and_of_jaeger_are_not_called_misspelt() -> None:
+    files = (Path(__file__).parent.parent / "collector").rglob("*.yaml")
+    read = {name for file in files for name in re.findall(r"\$\{env:(OTEL_CC_\w+)", file.read_text())}
+    assert read | {"OTEL_CC_PROGRAMS", "OTEL_CC_JAEGER_URL"} == settings.ELSEWHERE
+    assert load(dict.fromkeys(read, "x")).problems == ()
 
 
 @given(st.dictionaries(st.sampled_from(VARIABLES), hostile))

@@ -24,6 +24,9 @@ defaults.
 A value that cannot be understood never stops the application: the default is used, and one line in the log says so. An
 empty variable counts as unset. Settings are read once, when the process starts.
 
+Not of the application, and on their own pages: the variables of [the collector](collector.md), of
+[`otel-cc trace`](trace.md) and of [`make tools`](tools.md).
+
 | variable | default | accepts | what it does |
 |---|---|---|---|
 """

@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
 from otel_cc import fork, guard, lifecycle, report, settings
+from otel_cc.otlp import client
 from otel_cc.otlp import exporters as otlp
 from otel_cc.tracing import propagator, sampler
 from otel_cc.tracing.id_generator import RequestIdGenerator
@@ -187,10 +188,10 @@ def _destination(signal: str) -> str:
         return "nowhere"
     if names != "otlp":
         return names
-    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
-    url = urlsplit(own or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318")
+    endpoint = client.endpoint(signal)
+    url = urlsplit(endpoint if "://" in endpoint else f"//{endpoint}")
     try:
         port = f":{url.port}" if url.port else ""
     except ValueError:
         port = ""
-    return f"{url.scheme}://{url.hostname or ''}{port}"
+    return f"{url.scheme}://{url.hostname or ''}{port}".removeprefix("://")

@@ -32,12 +32,19 @@ def enough(signal: Signal) -> bool:
     if os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true":
         # Only the official exporters record them.
         return False
-    endpoint = (
-        os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    url = endpoint(signal)
+    return url.startswith("http://") and not _password(url) and _available()
+
+
+def endpoint(signal: str) -> str:
+    """Where the environment says that a signal goes, or the default of its protocol; gRPC needs no scheme."""
+    own = f"OTEL_EXPORTER_OTLP_{signal.upper()}"
+    protocol = os.environ.get(f"{own}_PROTOCOL") or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or ""
+    return (
+        os.environ.get(f"{own}_ENDPOINT")
         or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or "http://localhost:4318"
+        or f"http://localhost:{4317 if protocol.strip() == 'grpc' else 4318}"
     )
-    return endpoint.startswith("http://") and not _password(endpoint) and _available()
 
 
 def _password(endpoint: str) -> bool:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from opentelemetry import propagate
 
-from otel_cc import distro, guard, report, request_id, settings
-from otel_cc.celery import message
+from otel_cc import distro, guard, log_format, report, request_id, settings
+from otel_cc.celery import beat, message, published
 from otel_cc.cli.verbs import app as cli
+from otel_cc.http import capture
 from otel_cc.local.otlp import Sink
 from otel_cc.local.process import wait_until
 from otel_cc.sql import budget, comment, statement
+from otel_cc.tracing.propagator import RequestIdPropagator
 from tests.conftest import Launch
 from tools import interpreters, venv
 
@@ -373,9 +378,29 @@ def test_the_example_of_a_comment_is_what_the_code_writes() -> None:
 
 
 def test_the_headers_of_a_message_are_those_of_the_code() -> None:
-    text = doc("celery").read_text()
-    assert f"| `{message.REQUEST_ID}` |" in text
+    text = section(doc("celery"), "## What is written into a message")
+    written = {name for row in rows(text)[:-1] for name in re.findall(r"`(.*?)`", row[0])}
+    others = set(propagate.get_global_textmap().fields) | RequestIdPropagator().fields
+    assert written == others | {message.REQUEST_ID, published.HEADER, beat.HEADER}
     assert f"`{message.FOREIGN_REQUEST_ID}`" in text
+
+
+def test_the_variables_of_the_captured_headers_are_those_of_the_code() -> None:
+    named = re.findall(r"`(OTEL_INSTRUMENTATION_HTTP_\w+)`", doc("data-path").read_text())
+    assert named == [capture._REQUEST, capture._RESPONSE, capture._SANITIZE]
+
+
+def test_the_example_of_a_line_in_json_is_what_the_code_writes() -> None:
+    (example,) = [block.text for block in blocks(doc("logs")) if '"plain"' in block.text]
+    line = json.loads(example)
+    moment = datetime.fromisoformat(line.pop("timestamp").replace("Z", "+00:00")).timestamp()
+    given = {"created": moment, "name": line.pop("logger"), "levelname": line.pop("level"), "msg": line.pop("message")}
+    assert log_format.JsonFormatter().format(logging.makeLogRecord({**given, **line})) == example.strip()
+
+
+def test_the_last_line_of_the_demo_is_quoted_as_it_is_said() -> None:
+    (quoted,) = re.findall(r"last line should say that `(.*?)`", doc("data-path").read_text())
+    assert f'"{quoted}"' in (ROOT / "otel_cc" / "cli" / "demo.py").read_text()
 
 
 def test_other_tracers_are_those_of_the_code() -> None:

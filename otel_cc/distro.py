@@ -124,7 +124,12 @@ def load_instrumentor(entry_point: EntryPoint, **kwargs: Any) -> None:
         report.skipped(name, str(error.conflict))
     except Exception as error:
         report.skipped(name, f"it failed: {error}")
-        logger.exception("the instrumentor %s failed and is skipped; the application goes on.", name)
+        name = name.removeprefix("otel_cc_")
+        logger.exception(
+            "the instrumentor %s failed and is skipped: correct it, or name %s in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS.",
+            name,
+            name,
+        )
         if guard.strict():
             raise
 

@@ -37,7 +37,7 @@ def _repair() -> None:
         try:
             step()
         except Exception:
-            guard.warn_once("fork", "a forked child keeps some telemetry state of its parent.", exc_info=True)
+            guard.warn_once("fork", guard.FAILED, "a forked child", exc_info=True)
 
 
 def span_processors(provider: object) -> tuple[Any, ...]:

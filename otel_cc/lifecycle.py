@@ -138,7 +138,7 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     try:
         stopped_serving()
     except Exception:
-        guard.warn_once("sigterm", "telemetry was not flushed on SIGTERM.", exc_info=True)
+        guard.warn_once("sigterm", guard.FAILED, "the delivery on SIGTERM", exc_info=True)
     signal.signal(number, signal.SIG_DFL)
     signal.raise_signal(number)
     # Still here: this is PID 1 of a container, for which the kernel ignores a signal without a handler.
@@ -157,7 +157,7 @@ def _at_exit() -> None:
         report.withdraw()
     except Exception:
         if not sys.is_finalizing():
-            guard.warn_once("atexit", "telemetry was not flushed at exit.", exc_info=True)
+            guard.warn_once("atexit", guard.FAILED, "the delivery at exit", exc_info=True)
 
 
 def _deliver_by(deadline: float) -> None:

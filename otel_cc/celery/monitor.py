@@ -103,7 +103,12 @@ class Monitor(threading.Thread):
             self._failures = 0
             return INTERVAL
         except errors as error:
-            guard.warn_once(_PLACE, "the Celery broker cannot be read, there are no metrics of its queues: %s", error)
+            guard.warn_once(
+                _PLACE,
+                "the Celery broker cannot be read, so there are no metrics of its queues (%s): "
+                "check broker_url, or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
+                error,
+            )
         except Exception:
             guard.failed(_PLACE)
         finally:
@@ -144,7 +149,12 @@ class Monitor(threading.Thread):
                     except connection.channel_errors as error:
                         # It may not listen, but it may look.
                         deaf, self._workers = True, None
-                        guard.warn_once("listener", "the Celery workers are not counted: %s", error)
+                        guard.warn_once(
+                            "listener",
+                            "the Celery workers are not counted (%s): let the user of broker_url listen to celeryev, "
+                            "or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
+                            error,
+                        )
 
 
 def connect(signals: Any) -> None:
@@ -189,7 +199,8 @@ def start(app: Any, delay: float = 0.0) -> None:
     if _stops_the_loop():
         guard.warn_once(
             "late patch",
-            "Celery was imported before gevent or eventlet patched the process: it does not read the queues.",
+            "this process does not read the Celery queues, because it imported Celery before gevent or eventlet "
+            "patched it: patch first, or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
         )
         return
     chosen = app.conf.broker_transport_options

@@ -130,4 +130,9 @@ class _RabbitMQ:
 
 
 def _unknown(name: str, error: Exception) -> None:
-    guard.warn_once(f"the queue {name}", "the depth of the queue %s is not known: %s", name, error)
+    guard.warn_once(
+        f"the queue {name}",
+        "the depth of the queue %s is not known (%s): check the queue, and what the user of broker_url may read.",
+        name,
+        error,
+    )

@@ -220,7 +220,7 @@ class SpanQueue(SpanProcessor):
             succeeded = self.exporter.export(batch) is not SpanExportResult.FAILURE
         except Exception as error:
             failure = error
-            logger.exception("The span exporter failed; %d spans are lost.", len(batch))
+            logger.exception("the span exporter failed, %d spans are lost: check OTEL_TRACES_EXPORTER.", len(batch))
         finally:
             otel_context.detach(token)
             with self._counting:

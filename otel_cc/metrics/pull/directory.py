@@ -221,7 +221,12 @@ class Directory:
             return decode(data)
         except ValueError as error:
             guard.warn_once(
-                f"pull {name}", "what %s in %s says is no metrics, it is left out: %s", name, self.path, error
+                f"pull {name}",
+                "what %s in %s says is no metrics and is left out (%s): "
+                "restart the service, or set OTEL_CC_STATUS_DIR to a folder of its own.",
+                name,
+                self.path,
+                error,
             )
             return None
 

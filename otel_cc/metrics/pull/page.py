@@ -33,7 +33,10 @@ def families(snapshot: Snapshot) -> Iterator[Metric]:
         lines = {name, *(name + suffix for suffix in _SAMPLES[kind])}
         if taken & lines:
             guard.warn_once(
-                f"page {name}", "the %s %s is not shown: another metric has this name in Prometheus.", kind, name
+                f"page {name}",
+                "the %s %s is not shown, because another metric has its name in Prometheus: rename one of the two.",
+                kind,
+                name,
             )
             continue
         taken |= lines

@@ -16,6 +16,12 @@ from opentelemetry.context import Context
 # The key of an ASGI scope under which the correlation of a request is kept, also for a mounted application.
 SCOPE_KEY = "otel_cc"
 
+# The attribute that carries the request ID on every span: a free-form ID is found by it, not by the trace ID.
+ATTRIBUTE = "request.id"
+
+# What a request leaves on an exception that leaves it, for the log line of whoever catches it: the three IDs as text.
+MARK = "__otel_cc_correlation__"
+
 _KEY = otel_context.create_key("otel_cc.correlation")
 
 

@@ -15,14 +15,11 @@ from opentelemetry import context as otel_context
 from opentelemetry.trace.propagation import _SPAN_KEY
 
 from otel_cc import guard, log_format, log_start, log_terminal, settings, structlog_fields
-from otel_cc.context import current
+from otel_cc.context import MARK, current
 from otel_cc.log_format import NAMES
 
 Fields = tuple[str, str, str]
 NOTHING: Fields = ("", "", "")
-
-# What the HTTP hop leaves on an exception that leaves the request: the three fields.
-MARK = "__otel_cc_correlation__"
 
 # How many causes and members of groups are searched for the exception that left a request.
 _SEARCH_LIMIT = 32

@@ -6,7 +6,7 @@ and on every response, those of middleware and of unhandled exceptions included.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -16,14 +16,11 @@ from opentelemetry.context import Context
 from otel_cc import context, guard, lifecycle, settings
 from otel_cc.http.exchange import Exchange
 from otel_cc.http.measures import Measures
+from otel_cc.http.messages import Message, Receive, Scope, Send
 from otel_cc.http.request import KEY, Reader, Request, without
 from otel_cc.http.span import ServerSpans, unsampled
 from otel_cc.http.websocket import Connection
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Any, Scope, Receive, Send], Awaitable[None]]
 
 _STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.start")
@@ -32,8 +29,8 @@ _STARTS = ("http.response.start", "websocket.accept", "websocket.http.response.s
 class Entrance:
     """Wraps the call of an application class.
 
-    :param spans: makes the SERVER span while our producer is on; None while it is off
-    :param measures: what is measured while a producer is on, ours or contrib's
+    :ivar spans: makes the SERVER span while our producer is on; None while it is off
+    :ivar measures: what is measured while a producer is on, ours or contrib's
     """
 
     def __init__(self) -> None:
@@ -173,7 +170,7 @@ def _mark(error: BaseException, request: Request) -> None:
     try:
         current = trace.get_current_span().get_span_context()
         span_id = f"{current.span_id:016x}" if current.is_valid else ""
-        error.__otel_cc_correlation__ = (request.request_id, f"{request.trace_id:032x}", span_id)  # type: ignore[attr-defined]  # read by logs.py
+        setattr(error, context.MARK, (request.request_id, f"{request.trace_id:032x}", span_id))
     except Exception:
         # An exception class with slots takes no attribute; its log line goes without the IDs.
         pass

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 from opentelemetry.trace import Span
 
 from otel_cc import guard
+from otel_cc.http.messages import Message, Scope
 
 _REQUEST = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST"
 _RESPONSE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE"
@@ -40,17 +41,17 @@ class Capture:
         self._request = (get_custom_headers(_REQUEST), normalise_request_header_name)
         self._response = (get_custom_headers(_RESPONSE), normalise_response_header_name)
 
-    def request(self, scope: MutableMapping[str, Any], attributes: dict[str, Any]) -> None:
+    def request(self, scope: Scope, attributes: dict[str, Any]) -> None:
         """Add the request headers to the attributes that the span is created with."""
         if self._request[0]:
             attributes.update(self._clean(scope, self._request))
 
-    def response(self, message: MutableMapping[str, Any], span: Span) -> None:
+    def response(self, message: Message, span: Span) -> None:
         """Add the response headers to the span."""
         if self._response[0]:
             span.set_attributes(self._clean(message, self._response))
 
-    def _clean(self, carrier: MutableMapping[str, Any], kind: tuple[Any, Any]) -> Mapping[str, Any]:
+    def _clean(self, carrier: Scope | Message, kind: tuple[Any, Any]) -> Mapping[str, Any]:
         found = self._collect(dict(carrier), self._sanitize, *kind)
         return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 

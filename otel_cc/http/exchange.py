@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter, time_ns
-from typing import Any
 
 from opentelemetry.context import Context
 
@@ -13,12 +11,10 @@ from otel_cc import error_count, guard
 from otel_cc.error_type import type_name
 from otel_cc.http import labels, outcome, route
 from otel_cc.http.measures import Measures
+from otel_cc.http.messages import Message, Receive
 from otel_cc.http.request import Request
 from otel_cc.http.span import ServerSpan
 from otel_cc.metrics.histogram import LeanHistogram
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 # The exemplar of a smaller body, in bytes, would lead nowhere that its duration does not lead to, and costs as much.
 _LARGE = 65536

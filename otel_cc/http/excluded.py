@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import MutableMapping
-from typing import Any
 
 from otel_cc import guard
+from otel_cc.http.messages import Scope
 
 
 def pattern() -> re.Pattern[str] | None:
@@ -27,7 +26,7 @@ def pattern() -> re.Pattern[str] | None:
         return None
 
 
-def url(scope: MutableMapping[str, Any]) -> str:
+def url(scope: Scope) -> str:
     """The URL of a request, as the patterns see it.
 
     :param scope: the ASGI scope

@@ -8,7 +8,7 @@ from otel_cc.metrics import bounded
 from otel_cc.metrics.catalogue import OTHER
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/#http-request-method, with QUERY as FastAPI has it
-METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
+_METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
 _SCHEMES = frozenset({"http", "https", "ws", "wss"})
 _VERSIONS = frozenset({"1.0", "1.1", "2", "3"})
 
@@ -17,7 +17,7 @@ Labels = dict[str, str | int]
 
 def method(given: str) -> str:
     """A method of HTTP, or ``_OTHER``."""
-    return given if given in METHODS else OTHER
+    return given if given in _METHODS else OTHER
 
 
 def scheme(given: str) -> str:

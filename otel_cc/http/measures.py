@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from time import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from opentelemetry.context import Context
 from otel_cc import metrics
 from otel_cc.http import excluded, queue_time
 from otel_cc.http.in_flight import InFlight
+from otel_cc.http.messages import Scope
 
 _NOTHING: dict[str, Any] = {}
 
@@ -39,7 +39,7 @@ class Measures:
         for take_back in self._take_back:
             take_back()
 
-    def excludes(self, scope: MutableMapping[str, Any]) -> bool:
+    def excludes(self, scope: Scope) -> bool:
         """Whether nothing is measured of a request, not its errors either, and no span made."""
         return self._excluded is not None and self._excluded.search(excluded.url(scope)) is not None
 

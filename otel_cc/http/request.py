@@ -7,9 +7,8 @@ the ID that ends up in the response, the logs and the spans.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -17,8 +16,8 @@ from opentelemetry.propagators.textmap import Getter
 
 from otel_cc import context, request_id, settings
 from otel_cc.http import queue_time, route
+from otel_cc.http.messages import Scope
 
-Scope = MutableMapping[str, Any]
 Headers = list[tuple[bytes, bytes]]
 
 KEY = context.SCOPE_KEY

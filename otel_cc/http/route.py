@@ -6,12 +6,11 @@ FastAPI leaves the route in the scope, but not its mounts' templates, and since 
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
 from typing import Any
 
 from otel_cc import guard
-
-Scope = MutableMapping[str, Any]
+from otel_cc.http.messages import Scope
 
 _ROUTE = "otel_cc.route"
 _MOUNTS = "otel_cc.mounts"

@@ -8,7 +8,6 @@ creation; what only routing and the response can tell is added once, at the end.
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +15,10 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
-from otel_cc.http import capture
-from otel_cc.http.labels import METHODS
+from otel_cc.http import capture, labels
+from otel_cc.http.messages import Message
 from otel_cc.http.request import Request
+from otel_cc.metrics.catalogue import OTHER
 from otel_cc.tracing.id_generator import RequestIdGenerator
 from otel_cc.tracing.tracer import get_tracer
 
@@ -51,11 +51,11 @@ class ServerSpans:
             method, name = "GET", "WS"
             attributes["network.protocol.name"] = "websocket"
         else:
-            method = scope["method"]
-            name = method
-            if method not in METHODS:
-                attributes["http.request.method_original"] = method
-                method, name = "_OTHER", "HTTP"
+            given = scope["method"]
+            method = name = labels.method(given)
+            if method == OTHER:
+                attributes["http.request.method_original"] = given
+                name = "HTTP"
         attributes["http.request.method"] = method
         query = scope.get("query_string")
         if query:
@@ -100,7 +100,7 @@ class ServerSpan:
         self._name = name
         self._capture = response
 
-    def responds(self, message: MutableMapping[str, Any]) -> None:
+    def responds(self, message: Message) -> None:
         """Take the headers of the response, where they are asked for."""
         if self._capture is not None and self._span.is_recording():
             self._capture.response(message, self._span)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter, time_ns
-from typing import Any
 
 from opentelemetry.context import Context
 
@@ -12,13 +10,11 @@ from otel_cc import error_count, guard
 from otel_cc.error_type import type_name
 from otel_cc.http import labels, outcome, route
 from otel_cc.http.measures import Measures
+from otel_cc.http.messages import Message, Receive
 from otel_cc.http.request import Request
 from otel_cc.http.span import ServerSpan
 from otel_cc.metrics import bounded
 from otel_cc.metrics.catalogue import OTHER
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 
 # https://www.iana.org/assignments/websocket/websocket.xhtml#close-code-number
 _CODES = (*range(1000, 1004), *range(1005, 1016), 3000, 3003, 3008)

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("otel_cc")
 
-REQUEST_ID = "request.id"
-"""The attribute that carries the request ID on every span: a free-form ID is found by it, not by the trace ID."""
-
 
 def _number(variable: str, default: int) -> int:
     text = os.environ.get(variable, "").strip()
@@ -49,10 +46,10 @@ class RequestIdOnSpans(SpanProcessor):
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         attributes = span._attributes
-        if attributes is None or REQUEST_ID not in attributes:
+        if attributes is None or correlation_context.ATTRIBUTE not in attributes:
             correlation = correlation_context.current(parent_context)
             if correlation is not None:
-                span.set_attribute(REQUEST_ID, correlation.request_id)
+                span.set_attribute(correlation_context.ATTRIBUTE, correlation.request_id)
 
 
 class SpanQueue(SpanProcessor):
@@ -86,12 +83,6 @@ class SpanQueue(SpanProcessor):
         self._exporting = False
         self.processed = self.in_flight = 0
         self.dropped = {"queue_full": 0, "already_shutdown": 0}
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        pass
-
-    def _on_ending(self, span: Span) -> None:
-        pass
 
     def on_end(self, span: ReadableSpan) -> None:
         if not span._context.trace_flags & 1:  # type: ignore[union-attr]  # an ended span has a context

@@ -22,15 +22,13 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode,
 from opentelemetry.util.types import AttributeValue
 
 from otel_cc import guard
-from otel_cc.context import current
+from otel_cc.context import ATTRIBUTE, current
 from otel_cc.tracing.id_generator import RequestIdGenerator
-from otel_cc.tracing.processor import REQUEST_ID
 from otel_cc.version import __version__
 
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.37.0"
 
 _UNSET = Status(StatusCode.UNSET)
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _RANDOM = getattr(TraceFlags, "RANDOM_TRACE_ID", 0x02)
 _FLAGS = {flags: TraceFlags(flags) for flags in range(4)}
 
@@ -151,7 +149,7 @@ class LeanTracer(Tracer):
                 return trace.NonRecordingSpan(span_context)
             values = Attributes(result.attributes or ())
         if correlation is not None:
-            values[REQUEST_ID] = correlation.request_id
+            values[ATTRIBUTE] = correlation.request_id
         span = LeanSpan(name, span_context, parent, kind, values, self, time_ns() if start_time is None else start_time)
         if links:
             span._links = span._new_links(links)

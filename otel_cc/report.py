@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from otel_cc import settings
+from otel_cc import settings, shared_folder
 from otel_cc.version import __version__
 
 logger = logging.getLogger("otel_cc")
@@ -130,11 +130,7 @@ def publish(kind: str) -> None:
     if folder is None:
         return
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            # Somebody else made the folder first: writing there would follow their links.
-            logger.warning("%s belongs to another user, no status is written: set OTEL_CC_STATUS_DIR.", folder)
-            return
+        shared_folder.make(folder)
         target = folder / f"{state['pid']}.json"
         partial = target.with_suffix(".tmp")
         partial.write_text(json.dumps(state))

@@ -21,7 +21,9 @@ LEAVES = (
     "living",
     "request_id",
     "settings",
+    "shared_folder",
     "version",
+    "http.messages",
     "sql.comment",
     "metrics.catalogue",
 )

@@ -10,7 +10,7 @@ import hashlib
 import os
 from errno import EACCES, EAGAIN
 
-from otel_cc import guard, report
+from otel_cc import guard, report, shared_folder
 
 
 class Claims:
@@ -39,7 +39,7 @@ class Claims:
         except OSError as error:
             if error.errno in (EACCES, EAGAIN):
                 return False
-            guard.warn_once("claims", "each process reads the Celery queues: %s. Set OTEL_CC_STATUS_DIR.", error)
+            guard.warn_once("claims", "each process reads the Celery queues (%s): set OTEL_CC_STATUS_DIR.", error)
         self._taken.add(name)
         return True
 
@@ -52,9 +52,7 @@ class Claims:
 
     def _open(self) -> int:
         folder = report.shared_dir()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
-            raise PermissionError(f"{folder} belongs to another user")
+        shared_folder.make(folder)
         return os.open(folder / self._file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
 
 

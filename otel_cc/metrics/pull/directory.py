@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from otel_cc import guard
+from otel_cc import guard, shared_folder
 from otel_cc.metrics.pull.lock import Lock
 from otel_cc.metrics.pull.snapshot import Snapshot, decode, encode
 
@@ -54,13 +54,11 @@ class Directory:
 
         :raises OSError: it cannot be made, or it is not ours alone
         """
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path.mkdir(mode=0o700, exist_ok=True)
-        if self.path.parent.stat().st_uid not in (os.getuid(), 0):
-            # Who owns it could put another folder in the place of ours.
-            raise PermissionError(errno.EPERM, "it belongs to another user", str(self.path.parent))
+        # Who owns it could put another folder in the place of ours; root could anyway.
+        shared_folder.make(self.path.parent, 0)
+        shared_folder.make(self.path)
         found = self.path.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077:
             raise PermissionError(errno.EPERM, "it is not a folder that belongs to this user alone", str(self.path))
 
     def enter(self, member: str) -> socket.socket:

@@ -84,15 +84,27 @@ def final_flush() -> bool:
     once, a reachable one gives it back.
     """
     global _deadline
-    now = time.monotonic()
-    if _deadline is None or now > _deadline + 60:
-        _deadline = now + settings.get().shutdown_timeout
-    if now >= _deadline:
+    left = _ends_at() - time.monotonic()
+    if left <= 0:
         return False
-    delivered = flush(_deadline - now)
+    delivered = flush(left)
     if delivered:
         _deadline = None
     return delivered
+
+
+# Seconds after the deadline of one end from which on the next is another one: gunicorn's quick shutdown delivers while
+# its worker goes on to serve.
+_ANOTHER_END = 60.0
+
+
+def _ends_at() -> float:
+    """The deadline that all deliveries at one end of the process share."""
+    global _deadline
+    now = time.monotonic()
+    if _deadline is None or now > _deadline + _ANOTHER_END:
+        _deadline = now + settings.get().shutdown_timeout
+    return _deadline
 
 
 def stopped_serving() -> None:
@@ -147,13 +159,9 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 
 def _at_exit() -> None:
     """Deliver the rest with the threads that exist: from Python 3.12 on no thread can be started here any more."""
-    global _deadline
-    now = time.monotonic()
-    if _deadline is None or now > _deadline + 60:
-        _deadline = now + settings.get().shutdown_timeout
     try:
         counters.announce_all()
-        _deliver_by(_deadline)
+        _deliver_by(_ends_at())
         report.withdraw()
     except Exception:
         if not sys.is_finalizing():

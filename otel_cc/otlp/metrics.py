@@ -20,11 +20,10 @@ from opentelemetry.sdk.metrics.export import Gauge, Histogram, MetricsData, Sum
 
 from otel_cc import guard
 from otel_cc.otlp import origin
-from otel_cc.otlp.wire import attributes_of_others, message, string, varint
+from otel_cc.otlp.wire import attributes_of_others, fixed, message, string, varint
 
 LEFT_OUT = "the metric %r cannot be sent as OTLP and is left out (logged once): look at what is recorded for it."
 
-_fixed = struct.Struct("<BQ").pack
 _double = struct.Struct("<Bd").pack
 _signed = struct.Struct("<Bq").pack
 
@@ -84,7 +83,7 @@ def _temporality(data: Any) -> bytes:
 
 
 def _sum(point: Any) -> bytes:
-    return _time(0x11, point.start_time_unix_nano) + _number(point)
+    return fixed(0x11, point.start_time_unix_nano) + _number(point)
 
 
 def _number(point: Any) -> bytes:
@@ -92,7 +91,7 @@ def _number(point: Any) -> bytes:
     value = point.value
     whole = isinstance(value, int)
     parts = (
-        _time(0x19, point.time_unix_nano),
+        fixed(0x19, point.time_unix_nano),
         b"" if whole else _double(0x21, value),
         _exemplars(b"*", point.exemplars),
         _signed(0x31, value) if whole else b"",
@@ -104,9 +103,9 @@ def _number(point: Any) -> bytes:
 def _histogram(point: Any) -> bytes:
     counts = point.bucket_counts
     parts = (
-        _time(0x11, point.start_time_unix_nano),
-        _time(0x19, point.time_unix_nano),
-        _time(0x21, point.count),
+        fixed(0x11, point.start_time_unix_nano),
+        fixed(0x19, point.time_unix_nano),
+        fixed(0x21, point.count),
         b"" if point.sum is None else _double(0x29, point.sum),
         message(b"2", struct.pack(f"<{len(counts)}Q", *counts)) if counts else b"",
         _bounds(tuple(point.explicit_bounds)),
@@ -123,11 +122,6 @@ def _bounds(bounds: tuple[float, ...]) -> bytes:
     return message(b":", struct.pack(f"<{len(bounds)}d", *bounds)) if bounds else b""
 
 
-def _time(tag: int, nanoseconds: int | None) -> bytes:
-    """A fixed64 field, which protobuf leaves out when it is zero: times, and counts."""
-    return _fixed(tag, nanoseconds) if nanoseconds else b""
-
-
 def _exemplars(tag: bytes, exemplars: Sequence[Any]) -> bytes:
     return b"".join([message(tag, _exemplar(one)) for one in exemplars]) if exemplars else b""
 
@@ -139,7 +133,7 @@ def _exemplar(exemplar: Any) -> bytes:
     if span_id is not None and trace_id is not None:
         ids = b'"\x08' + span_id.to_bytes(8, "big") + b"*\x10" + trace_id.to_bytes(16, "big")
     parts = (
-        _time(0x11, exemplar.time_unix_nano),
+        fixed(0x11, exemplar.time_unix_nano),
         b"" if whole else _double(0x19, value),
         ids,
         _signed(0x31, value) if whole else b"",

@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from otel_cc import guard
 from otel_cc.otlp import origin
-from otel_cc.otlp.wire import Texts, attributes, attributes_of_others, message, string, varint
+from otel_cc.otlp.wire import Texts, attributes, attributes_of_others, fixed, message, string, varint
 from otel_cc.tracing.tracer import Attributes, LeanSpan
 
 LEFT_OUT = "a span (%s) cannot be sent as OTLP and is left out (logged once): tell the maintainers of what made it."
@@ -34,7 +34,6 @@ _names = Texts(b"*")
 _kinds = {0: b"0\x01", 1: b"0\x02", 2: b"0\x03", 3: b"0\x04", 4: b"0\x05"}  # the API's count from 0, OTLP's from 1
 _STATUSES = {0: b"", 1: b"\x18\x01", 2: b"\x18\x02"}
 _times = struct.Struct("<BQBQ").pack
-_fixed = struct.Struct("<BQ").pack
 
 # The two last fields of a span, status and flags: the flags say whether the parent is remote, and that this is known.
 _FLAGS = (b"\x85\x01\x00\x01\x00\x00", b"\x85\x01\x00\x03\x00\x00")
@@ -100,7 +99,7 @@ def _span(span: Any) -> bytes:
     parts += (
         _names[span._name],
         _kinds[span._kind._value_],
-        _times(0x39, start, 0x41, end) if start and end else _time(0x39, start) + _time(0x41, end),
+        _times(0x39, start, 0x41, end) if start and end else fixed(0x39, start) + fixed(0x41, end),
     )
     values = span._attributes
     if type(values) is Attributes:
@@ -136,10 +135,6 @@ def _several(parts: list[bytes], tag: bytes, encoded: Callable[[Any], bytes], se
         parts += [message(tag, encoded(one)) for one in several]
 
 
-def _time(tag: int, nanoseconds: int | None) -> bytes:
-    return _fixed(tag, nanoseconds) if nanoseconds else b""
-
-
 def _status(status: Status) -> bytes:
     return message(b"z", string(b"\x12", status.description) + _STATUSES[status.status_code.value])
 
@@ -147,7 +142,7 @@ def _status(status: Status) -> bytes:
 def _event(event: Any) -> bytes:
     dropped = event.dropped_attributes
     parts = (
-        _time(0x09, event.timestamp),
+        fixed(0x09, event.timestamp),
         string(b"\x12", event.name),
         attributes_of_others(b"\x1a", event.attributes),
         b" " + varint[dropped] if dropped else b"",

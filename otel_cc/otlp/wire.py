@@ -14,7 +14,7 @@ from typing import Any
 
 from otel_cc import guard
 
-LEFT_OUT = "the attribute %r of a span cannot be sent as OTLP and is left out (logged once): give it a simple value."
+LEFT_OUT = "the attribute %r cannot be sent as OTLP and is left out (logged once): give it a simple value."
 
 # An attribute is written as field 9 of a span; elsewhere its first byte, the tag, is replaced.
 _TAG = b"J"
@@ -30,6 +30,7 @@ _DEEPEST = 93
 # What stands before the bytes of a string of such a length: the length of its AnyValue, the tag, its own length.
 _SHORT = tuple(bytes((length + 2, 0x0A, length)) for length in range(126))
 
+_fixed = struct.Struct("<BQ").pack
 _double = struct.Struct("<d").pack
 _Item = tuple[str, type, Any]
 
@@ -78,6 +79,11 @@ def string(tag: bytes, text: str | None) -> bytes:
 def message(tag: bytes, body: bytes) -> bytes:
     """A field that holds a message."""
     return b"%b%b%b" % (tag, varint[len(body)], body)
+
+
+def fixed(tag: int, number: int | None) -> bytes:
+    """A fixed64 field, which protobuf leaves out when it is zero: times, and counts."""
+    return _fixed(tag, number) if number else b""
 
 
 class Texts(dict[str, bytes]):

@@ -12,14 +12,14 @@ from typing import Any
 from opentelemetry.instrumentation.distro import BaseDistro, DefaultDistro
 from opentelemetry.util._importlib_metadata import entry_points
 
-from otel_cc.launcher import DEFAULTS
+from otel_cc.settings import CHOICE
 
 _OURS = "otel_cc"
 
 
 def distro() -> BaseDistro:
     """The distro that would have been loaded without us."""
-    for name, ours in DEFAULTS.items():
+    for name, ours in CHOICE.items():
         if os.environ.get(name) == ours:
             del os.environ[name]
     for entry_point in entry_points(group="opentelemetry_distro"):

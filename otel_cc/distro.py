@@ -33,8 +33,7 @@ DEFAULTS = {
     # Contrib still defaults to the old conventions, whose names no dashboard of ours queries.
     "OTEL_SEMCONV_STABILITY_OPT_IN": "http,database",
     # For the children of this process, which may be started without a launcher.
-    "OTEL_PYTHON_DISTRO": "otel_cc",
-    "OTEL_PYTHON_CONFIGURATOR": "otel_cc",
+    **settings.CHOICE,
 }
 
 # Contrib's instrumentors that ours replace (or load themselves, with OTEL_CC_INSTRUMENTATION=contrib).
@@ -64,7 +63,7 @@ class OtelCcDistro(BaseDistro):
             os.environ.setdefault(name, value)
         for problem in settings.get().problems:
             logger.warning("%s", problem)
-        logging.getLogger("opentelemetry.instrumentation.auto_instrumentation._load").addFilter(_about_replaced)
+        logging.getLogger("opentelemetry.instrumentation.auto_instrumentation._load").addFilter(_not_because_of_us)
         install_carriers()
         _state["configured"] = True
 
@@ -81,8 +80,8 @@ _EXPORTERS = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORT
 _CONFIGURATOR_NOT_LOADED = "Configuration of configurator not loaded"
 
 
-def _about_replaced(record: logging.LogRecord) -> bool:
-    """Drop what upstream complains about only because of us.
+def _not_because_of_us(record: logging.LogRecord) -> bool:
+    """Whether a complaint of upstream's is about anything but our being there.
 
     An instrumentor that we replace refuses the installed version, or the configurator of opentelemetry-distro was not
     loaded because ours was.
@@ -123,8 +122,8 @@ def load_instrumentor(entry_point: EntryPoint, **kwargs: Any) -> None:
     except DependencyConflictError as error:
         report.skipped(name, str(error.conflict))
     except Exception as error:
-        report.skipped(name, f"it failed: {error}")
         name = name.removeprefix("otel_cc_")
+        report.skipped(name, f"it failed: {error}")
         logger.exception(
             "the instrumentor %s failed and is skipped: correct it, or name %s in OTEL_PYTHON_DISABLED_INSTRUMENTATIONS.",
             name,

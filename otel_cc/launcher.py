@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import os
 
-from otel_cc.settings import SETTINGS
+from otel_cc.settings import CHOICE, FALSE, SETTINGS
 
 globals().update({setting.variable: setting.variable for setting in SETTINGS})
 
-# The two names are those of our entry points.
-DEFAULTS = {"OTEL_PYTHON_DISTRO": "otel_cc", "OTEL_PYTHON_CONFIGURATOR": "otel_cc"}
-
-if os.environ.get("OTEL_CC_ENABLED", "").strip().lower() not in ("false", "0", "no", "off"):
-    for _name, _value in DEFAULTS.items():
+if os.environ.get("OTEL_CC_ENABLED", "").strip().lower() not in FALSE:
+    for _name, _value in CHOICE.items():
         os.environ.setdefault(_name, _value)

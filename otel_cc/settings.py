@@ -40,10 +40,13 @@ class Setting(NamedTuple):
     instead: str | None = None
 
 
+FALSE = ("false", "0", "no", "off")
+
+
 def _boolean(text: str) -> bool:
     if text.lower() in ("true", "1", "yes", "on"):
         return True
-    if text.lower() in ("false", "0", "no", "off"):
+    if text.lower() in FALSE:
         return False
     raise ValueError(text)
 
@@ -128,6 +131,10 @@ SETTINGS: tuple[Setting, ...] = (
             "Where each process writes what was instrumented, for otel-cc status; empty means a folder of the user's below "
             "the temporary directory, and off writes no status."),
 )  # fmt: skip
+
+
+# With what an application is told to load our distro and configurator; the names are those of our entry points.
+CHOICE = {"OTEL_PYTHON_DISTRO": "otel_cc", "OTEL_PYTHON_CONFIGURATOR": "otel_cc"}
 
 
 class Settings(NamedTuple):

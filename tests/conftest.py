@@ -55,7 +55,6 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 SHARE_A_RUN = {"truth"}
 BIN = Path(sys.executable).parent
-SHOP = Path(__file__).parent.parent / "examples" / "shop"
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemoryMetricReader]:
     provider = MeterProvider([found], shutdown_on_exit=False)
     _providers.append(provider)
     monkeypatch.setattr(opentelemetry.metrics, "get_meter_provider", lambda: provider)
-    bounds.forget()
+    bounds._seen.clear()
     yield found
-    bounds.forget()
+    bounds._seen.clear()
     provider.shutdown()
 
 

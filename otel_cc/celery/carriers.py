@@ -63,14 +63,12 @@ def _hook_contrib(module: Any) -> None:
     module.extract = extract
 
 
-def _before_publish(
-    sender: Any = None, headers: Any = None, body: Any = None, routing_key: Any = None, **_: object
-) -> None:
+def _before_publish(headers: Any = None, body: Any = None, routing_key: Any = None, **_: object) -> None:
     try:
         if not isinstance(headers, dict):
             return
         if producers.publishes is not None:
-            producers.publishes.start(sender, headers, body, routing_key)
+            producers.publishes.start(headers, body, routing_key)
         if settings.get().celery_headers:
             message.write(headers)
             published.write(headers)

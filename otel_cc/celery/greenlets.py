@@ -22,7 +22,7 @@ def patch_green_pools(argv: Sequence[str]) -> str | None:
     Only the command line is read, as Celery itself does: ``worker_pool`` in the configuration is known too late.
 
     :param argv: the whole command line with the interpreter, ``sys.orig_argv``
-    :returns: the name of the pool that was patched for, or None
+    :return: the name of the pool that was patched for, or None
     """
     words = command(argv)
     pool = green_pool(words)

@@ -49,7 +49,7 @@ class Listener:
         """Listen for a while.
 
         :param seconds: how long
-        :returns: how many workers were heard lately, or None as long as that cannot be known
+        :return: how many workers were heard lately, or None as long as that cannot be known
         """
         now = monotonic()
         if now - self._turned > SILENT / 2:

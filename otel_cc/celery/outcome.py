@@ -87,7 +87,7 @@ class Outcomes:
     def received(self, delivery_info: Any) -> str | None:
         """Count a message.
 
-        :returns: its destination as a label: the routing key, which is the queue unless the application routes itself
+        :return: its destination as a label: the routing key, which is the queue unless the application routes itself
         """
         key = text(delivery_info.get("routing_key")) if isinstance(delivery_info, dict) else None
         destination = None if key is None else metrics.bounded("messaging.destination.name", key)

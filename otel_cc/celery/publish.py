@@ -59,7 +59,7 @@ class Publishes:
 
         return send_task
 
-    def start(self, name: Any, headers: dict[str, Any], body: Any, routing_key: Any) -> None:
+    def start(self, headers: dict[str, Any], body: Any, routing_key: Any) -> None:
         """Start the span of the publish that is under way; its message is ready to be sent now."""
         publish = _running.get()
         if publish is not None and publish.span is None:

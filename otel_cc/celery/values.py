@@ -10,7 +10,7 @@ _LONGEST = 255
 def text(value: Any) -> str | None:
     """A value of a message as an attribute: short, and encodable, since one lone surrogate fails a whole export.
 
-    :returns: None for anything but a string that is not empty
+    :return: None for anything but a string that is not empty
     """
     if not isinstance(value, str) or not value:
         return None

@@ -59,7 +59,7 @@ def observe(name: str, read: Callable[[], Values], *, in_children: bool = False)
     :param read: returns values and their attributes; it may be called in any thread, and one that raises shows nothing
     :param in_children: whether a forked child reads it, too; a state that belongs to one process must not be reported
         by its children
-    :returns: takes the reader back
+    :return: takes the reader back
     :raises KeyError: the catalogue has no such instrument
     """
     # A reader may find a value beyond a bound, and can make no instrument then: it runs under the lock of the SDK that a

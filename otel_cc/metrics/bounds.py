@@ -44,11 +44,6 @@ def when_overflown(tell: Callable[[str], None]) -> None:
     _overflown.append(tell)
 
 
-def forget() -> None:
-    """Begin anew; for tests."""
-    _seen.clear()
-
-
 def _after_fork() -> None:
     global _adding
     _adding = threading.RLock()

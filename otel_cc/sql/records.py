@@ -42,7 +42,7 @@ class Records:
         """Count a failure and write it on its span.
 
         :param span: of the operation, or None
-        :returns: what the failure is called
+        :return: what the failure is called
         """
         cause = _drivers_own(error)
         error_type = type_name(type(cause))

@@ -12,9 +12,9 @@ from otel_cc.metrics.catalogue import BOUNDS, OTHER
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    bounds.forget()
+    bounds._seen.clear()
     yield
-    bounds.forget()
+    bounds._seen.clear()
 
 
 @pytest.mark.parametrize("attribute", BOUNDS)

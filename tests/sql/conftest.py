@@ -304,7 +304,7 @@ def telemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Telemet
         assert metrics.get_meter_provider() is made.meters
         monkeypatch.setattr(tracer, "_tracers", {})
         _made.clear()
-        bounds.forget()
+        bounds._seen.clear()
         # Engines of tests before this one may not have been collected yet.
         pool._pools.forget()
         monkeypatch.setenv("OTEL_CC_SQL_COMMENT", comments)

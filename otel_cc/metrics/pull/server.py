@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +16,6 @@ from prometheus_client.core import Metric
 from otel_cc import guard
 from otel_cc.metrics.pull import page
 from otel_cc.metrics.pull.snapshot import Snapshot
-
-logger = logging.getLogger("otel_cc")
 
 
 class Collector:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.text import Text
 
 from otel_cc.cli import terminal
@@ -113,27 +117,60 @@ def _watch(processes: Processes, running: Any) -> None:
 
 
 def detach(record: Record, arguments: list[str]) -> None:
-    """Have a process of its own do it, and wait until it is ready."""
+    """Have a process of its own do it, and wait until it is ready; Ctrl-C until then ends it and everything it started."""
     kept = [argument for argument in arguments if argument not in ("--detach", "-d")]
     program = [sys.executable, "-c", "from otel_cc.cli import main; main()", *kept]
-    with open(record.log, "wb") as log:
-        child = subprocess.Popen(
-            program, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        )
-    try:
+    with _remembered() as signals:
+        with open(record.log, "wb") as log:
+            child = subprocess.Popen(
+                program, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
         with terminal.progress() as progress:
-            while not (state := record.read()).get("ready"):
+            while not signals and not (state := record.read()).get("ready"):
                 if child.poll() is not None:
                     said = record.log.read_text(errors="replace").strip().splitlines()
                     raise ProcessError(str(state.get("failure") or "\n".join(said[-20:])))
                 progress(state.get("doing") or "starting")
                 time.sleep(0.1)
-    except KeyboardInterrupt:
-        record.down()
-        terminal.say("Stopped; nothing is left running.")
-        raise
+        if signals:
+            with terminal.progress() as progress:
+                progress("stopping everything")
+                _end(child, signals)
+                record.down()
+            terminal.say("Stopped; nothing is left running.")
+            raise typer.Exit(128 + signals[0])
     _show(state)
     terminal.say(f"It stays up; {command('stack down', record)} ends it.")
+
+
+@contextmanager
+def _remembered() -> Iterator[list[int]]:
+    """The signals that arrive in the block; an exception could come before we know the process that we started."""
+    arrived: list[int] = []
+    before = {
+        signum: signal.signal(signum, lambda number, _frame: arrived.append(number))
+        for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield arrived
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _end(supervisor: subprocess.Popen[bytes], signals: list[int]) -> None:
+    """Have a supervisor that is our child end everything it started; each further signal of ours makes it hurry."""
+    from otel_cc.local.record import STOP
+
+    handed_on = 0
+    deadline = time.monotonic() + STOP
+    while supervisor.poll() is None:
+        if handed_on < len(signals):
+            handed_on = len(signals)
+            supervisor.terminate()
+        if time.monotonic() > deadline:
+            supervisor.kill()
+        time.sleep(0.05)
 
 
 def already(record: Record) -> None:

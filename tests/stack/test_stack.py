@@ -161,6 +161,27 @@ def test_ctrl_c_while_it_detaches_ends_everything(command: Command) -> None:
     assert command.left() == []
 
 
+@pytest.mark.parametrize("seconds", [0, 0.2, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_at_any_moment_of_a_detaching_start_leaves_nothing(
+    command: Command, seconds: float, signum: signal.Signals
+) -> None:
+    process = subprocess.Popen(
+        command.argv("up", "--detach", "--rate", "0"), env=command.env, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        # It is opened for the supervisor, which has written nothing down then.
+        wait_until((command.state / "supervisor.log").exists, PATIENCE)
+        time.sleep(seconds)
+        process.send_signal(signum)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert command.left() == []
+    assert (process.returncode, said.splitlines()[-1]) == (128 + signum, "Stopped; nothing is left running.")
+    assert not (command.state / "state.json").exists()
+
+
 def test_what_a_killed_supervisor_left_is_ended(command: Command) -> None:
     command("up", "--detach", "--rate", "0")
     state = command.status()

@@ -10,6 +10,8 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Collection, Iterable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,25 +64,43 @@ def identity(pid: int) -> Identity:
     return pid, table()[pid].started
 
 
-def family(leader: Identity) -> set[Identity]:
-    """The leader, its group, its session and all descendants of those, as they are now."""
+@cache
+def boot() -> str:
+    """Which run of the machine or of the container this is: numbers and start times of processes mean nothing beyond it."""
+    try:
+        machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        machine = ""
+    first = table().get(1)
+    return f"{machine} {first.started if first else ''}"
+
+
+def family(leader: Identity, seen: Collection[Identity] | None = None) -> set[Identity]:
+    """The leader, its group, its session and all descendants of those, as they are now.
+
+    :param seen: members of before, for a leader that is not our child. A number is used again when its group and its
+        session are empty, so without the leader they are its own only while one of these is in them; many a daemon has
+        the session of a process that has ended.
+    """
     rows = table()
     number, started = leader
-    if number in rows and rows[number].started != started:
-        # The number is used again, which the kernel does only when the old group and session are empty.
-        return set()
-    members = {pid for pid, row in rows.items() if number in (pid, row.group, row.session)}
+    members = {pid for pid, began in seen or () if pid in rows and rows[pid].started == began}
+    if number in rows:
+        ours = rows[number].started == started
+    else:
+        ours = seen is None or any(number in (rows[pid].group, rows[pid].session) for pid in members)
+    if ours:
+        members |= {pid for pid, row in rows.items() if number in (pid, row.group, row.session)}
     while more := {pid for pid, row in rows.items() if row.parent in members} - members:
         members |= more
     return {(pid, rows[pid].started) for pid in members}
 
 
-def alive(leader: Identity, known: set[Identity]) -> list[int]:
-    """The numbers of those in ``known``, and of the leader's present family, that still run."""
-    everyone = known | family(leader)
+def alive(known: Iterable[Identity]) -> list[int]:
+    """The numbers of those that still run."""
     rows = table()
     return [
-        pid for pid, started in everyone if (row := rows.get(pid)) and row.started == started and row.state not in "ZX"
+        pid for pid, started in known if (row := rows.get(pid)) and row.started == started and row.state not in "ZX"
     ]
 
 
@@ -94,18 +114,18 @@ def kill(pid: int) -> None:
 
 def runs(process: Identity) -> bool:
     """Whether just this process still runs."""
-    row = table().get(process[0])
-    return row is not None and row.started == process[1] and row.state not in "ZX"
+    return alive([process]) != []
 
 
-def end(leader: Identity, timeout: float) -> bool:
+def end(leader: Identity, seen: Collection[Identity], timeout: float) -> bool:
     """End a program that is not our child, and everything it started: ask the leader, then kill what is left.
 
+    :param seen: see :func:`family`
     :param timeout: seconds until SIGKILL
     :return: whether there was anything to end
     """
-    known = family(leader)
-    if not alive(leader, known):
+    known = family(leader, seen)
+    if not alive(known):
         return False
     if runs(leader):
         try:
@@ -113,8 +133,8 @@ def end(leader: Identity, timeout: float) -> bool:
         except ProcessLookupError:
             pass
     deadline = time.monotonic() + timeout
-    while left := alive(leader, known):
-        known |= family(leader)
+    while left := alive(known):
+        known |= family(leader, known)
         if time.monotonic() > deadline:
             for pid in left:
                 kill(pid)

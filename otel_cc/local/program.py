@@ -189,7 +189,7 @@ class Process:
             except subprocess.TimeoutExpired:
                 family |= proctree.family(self.identity)
         grace = time.monotonic() + (_GRACE if not self.running else 0)
-        while (left := proctree.alive(self.identity, family)) and time.monotonic() < grace and not hurry():
+        while (left := self._alive(family)) and time.monotonic() < grace and not hurry():
             time.sleep(0.02)
         end = time.monotonic() + _KILL
         while left:
@@ -201,8 +201,13 @@ class Process:
                 proctree.kill(pid)
             self.popen.poll()
             time.sleep(0.01)
-            left = proctree.alive(self.identity, family)
+            left = self._alive(family)
         return self.popen.wait()
+
+    def _alive(self, family: set[proctree.Identity]) -> list[int]:
+        """Those of the family that still run, with those that it has got in the meantime."""
+        family |= proctree.family(self.identity)
+        return proctree.alive(family)
 
     def kill(self) -> None:
         """End it and everything it started at once, as a crash of the machine would."""

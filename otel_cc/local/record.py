@@ -1,7 +1,8 @@
 """The record of a running stack: one folder that says who runs it, which programs it has, and what was left by a dead one.
 
 The supervisor holds a lock as long as it lives, so that two never share a folder; each program is written down at its
-start, by number and start time, so that whoever comes after a supervisor that was killed can end what it left.
+start, by number and start time, so that whoever comes after a supervisor that was killed can end what it left. What was
+written before a restart of the machine or of the container names processes that are gone, by numbers of others.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ class Record:
             found = json.loads(self._file.read_text())
         except (OSError, ValueError):
             return {}
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        if found.get("boot") != proctree.boot():
+            return {name: found[name] for name in ("failure", "scratch") if name in found}
+        return found
 
     def supervisor(self) -> int | None:
         """The number of the process that runs the stack now."""
@@ -84,6 +89,7 @@ class Record:
         """Write that we are the supervisor; what an earlier run wrote and stored is removed."""
         shutil.rmtree(self.run, ignore_errors=True)
         self._state = {
+            "boot": proctree.boot(),
             "supervisor": list(proctree.identity(os.getpid())),
             "since": time.time(),
             "ready": False,
@@ -107,7 +113,7 @@ class Record:
 
     def started(self, process: Process) -> None:
         """Write down a program that was started."""
-        self._state["started"].append([*process.identity, process.name])
+        self._state["started"].append({"name": process.name, "leader": process.identity, "seen": [process.identity]})
         self._write()
 
     def doing(self, text: str) -> None:
@@ -121,6 +127,8 @@ class Record:
         :param request_id: of one request that can be looked up
         """
         now = time.time()
+        for program in self._state["started"]:
+            program["seen"] = sorted(proctree.family(program["leader"], program["seen"]))
         self._state |= {
             "ready": True,
             "doing": "",
@@ -162,7 +170,11 @@ class Record:
     def clean(self) -> list[str]:
         """End what a supervisor left that did not live to do it itself, and return the names; needs the lock."""
         state = self.read()
-        ended = [name for pid, began, name in reversed(state.get("started", [])) if proctree.end((pid, began), ORPHAN)]
+        ended = [
+            program["name"]
+            for program in reversed(state.get("started", []))
+            if proctree.end(tuple(program["leader"]), [tuple(one) for one in program["seen"]], ORPHAN)
+        ]
         if scratch := state.get("scratch"):
             shutil.rmtree(scratch, ignore_errors=True)
         self._file.unlink(missing_ok=True)

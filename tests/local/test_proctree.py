@@ -21,7 +21,27 @@ def test_ps_and_proc_agree_on_this_process() -> None:
 def test_a_number_that_is_used_again_has_no_family() -> None:
     number, _started = proctree.identity(os.getpid())
     assert proctree.family((number, "another start")) == set()
-    assert proctree.alive((number, "another start"), {(number, "another start")}) == []
+    assert proctree.alive({(number, "another start")}) == []
+
+
+def test_a_session_without_its_leader_belongs_to_it_only_while_one_who_is_known_is_in_it() -> None:
+    """It may be that of a later process of the number, which has ended, too: many a daemon lives in such a session."""
+    code = "import os\nif os.fork() == 0: print(os.getpid(), flush=True); input()"
+    leader = subprocess.Popen(
+        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert leader.stdout is not None
+    assert leader.stdin is not None
+    with leader.stdout, leader.stdin:
+        orphan = proctree.identity(int(leader.stdout.readline()))
+        leader.wait()
+        gone = (leader.pid, "1")
+        assert proctree.family(gone, [gone]) == set()
+        assert not proctree.end(gone, [gone], 0)
+        assert proctree.runs(orphan)
+        assert proctree.family(gone, [gone, orphan]) == {orphan}
+        assert proctree.end(gone, [gone, orphan], 0)
+        assert not proctree.runs(orphan)
 
 
 def test_a_process_began_before_now_and_a_zombie_did_not() -> None:

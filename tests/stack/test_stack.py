@@ -258,10 +258,32 @@ def test_a_record_knows_a_process_by_its_start(tmp_path: Path) -> None:
     state = json.loads((tmp_path / "state.json").read_text())
     state["supervisor"][1] += "0"
     # A later process with the number of an earlier one is not touched.
-    state["started"] = [[os.getpid(), state["supervisor"][1], "us"]]
+    us = state["supervisor"]
+    state["started"] = [{"name": "us", "leader": us, "seen": [us]}]
     (tmp_path / "state.json").write_text(json.dumps(state))
     assert record.supervisor() is None
     assert record.clean() == []
+    record.release()
+
+
+def test_a_record_from_before_a_restart_of_the_machine_ends_nothing(tmp_path: Path) -> None:
+    """A process of then may have the number, and even the start, of a stranger of now."""
+    record = records.Record(tmp_path / "stack")
+    assert record.acquire()
+    record.begin()
+    (scratch := tmp_path / "scratch").mkdir()
+    with Processes() as processes:
+        stranger = processes.start("stranger", ["sleep", "600"])
+        record.started(stranger)
+        file = tmp_path / "stack" / "state.json"
+        state = {**json.loads(file.read_text()), "scratch": str(scratch), "ready": True}
+        file.write_text(json.dumps({**state, "boot": "another"}))
+        assert record.supervisor() is None
+        assert record.clean() == []
+        assert stranger.running
+        assert not scratch.exists()
+        file.write_text(json.dumps(state))
+        assert record.clean() == ["stranger"]
     record.release()
 
 

@@ -112,8 +112,13 @@ def run(asked: argparse.Namespace) -> None:
     links = folder()
     progress = Progress()
     if asked.lock:
-        builder = make([versions.programs()["builder"]], links, progress) and links / "builder"
-        lock_modules.renew(golang.find(links.parent, progress.say), builder, progress.say)
+        if os.environ.get("OTEL_CC_PROGRAMS"):
+            raise BuildError(
+                f"OTEL_CC_PROGRAMS names {links}, where nothing is built, and the modules are renewed with a builder of "
+                "the present version: unset it for make tools-lock."
+            )
+        make([versions.programs()["builder"]], links, progress)
+        lock_modules.renew(golang.find(links.parent, progress.say), links / "builder", progress.say)
         return
     if os.environ.get("OTEL_CC_PROGRAMS"):
         entries = present(asked.programs, links)

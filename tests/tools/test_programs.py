@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from otel_cc.local import programs as local
-from otel_cc.local.process import Processes, says, wait_until
+from otel_cc.local.process import ProcessError, Processes, says, wait_until
 from tools import build, golang, versions
 
 SMALL, OTHER = "compose-config", "builder"
@@ -125,6 +125,23 @@ def test_an_interrupted_build_leaves_nothing_and_goes_on(
 
 
 @pytest.mark.programs
+def test_a_second_run_waits_for_the_first(cache: Cache) -> None:
+    with Processes() as processes:
+        with build.locked(cache.store, build.Progress(quiet=True)):
+            second = processes.start(
+                "make tools",
+                [sys.executable, "-m", "tools.programs", SMALL],
+                cwd=versions.ROOT,
+                env=cache.environment,
+                ready=says("Another make tools is at work: waiting for it."),
+            )
+            with pytest.raises(ProcessError, match=r"still runs after 0\.5 s"):
+                second.wait(0.5)
+        assert second.wait(30) == 0
+        assert f"in {cache.links}" in second.output()
+
+
+@pytest.mark.programs
 def test_what_a_killed_build_left_is_removed_and_what_nobody_asks_for(cache: Cache) -> None:
     (cache.store / ".build-left").mkdir()
     (cache.store / "prometheus-1.0.0-000000000000").touch()
@@ -179,6 +196,9 @@ def test_a_folder_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
     done = make("pint", "jaeger", "promtool")
     sentence = f"OTEL_CC_PROGRAMS names {tmp_path}, which lacks jaeger, promtool: add them, or unset it."
     assert (done.returncode, done.stderr.strip()) == (1, sentence)
+    assert [path.name for path in tmp_path.iterdir()] == ["pint"]
+    done = make("--lock")
+    assert (done.returncode, "unset it for make tools-lock." in done.stderr) == (1, True)
     assert [path.name for path in tmp_path.iterdir()] == ["pint"]
 
 

@@ -128,8 +128,8 @@ def status(
             terminal.say(f"It is being started: {state.get('doing')}.")
         for program in programs:
             if not program["ready"]:
-                lines = Path(str(program["log"])).read_text(errors="replace").splitlines()[-10:]
-                end = "\n".join(f"    {line}" for line in lines)
+                last = _last(_content(Path(program["log"])), 10) or ["(no output)"]
+                end = "\n".join(f"    {line}" for line in last)
                 terminal.say(f"{program['name']} is not ready. Its log ends:\n{end}", "red")
     if not ok:
         raise typer.Exit(1)
@@ -171,16 +171,29 @@ def logs(
             print(line if program else f"{name:<{width}} | {line}", flush=True)
 
     for name, path in chosen.items():
-        data = path.read_bytes()
+        if not path.exists():
+            terminal.say(f"{path} was removed: {stack_up.command('stack down', record)} and up begin a new one.")
+        data = _content(path)
         read[name] = len(data)
-        last = data.decode(errors="replace").splitlines()[-lines:] if lines else []
-        show(name, "\n".join(last))
+        show(name, "\n".join(_last(data, lines)))
     while follow and record.supervisor() is not None:
         for name, path in chosen.items():
-            with open(path, "rb") as file:
-                file.seek(read[name])
-                added = file.read()
+            added = _content(path, read[name])
             complete = added[: added.rfind(b"\n") + 1]
             read[name] += len(complete)
             show(name, complete.decode(errors="replace"))
         time.sleep(0.2)
+
+
+def _content(log: Path, start: int = 0) -> bytes:
+    """What a log has from there on; nothing when somebody has removed it."""
+    try:
+        with open(log, "rb") as file:
+            file.seek(start)
+            return file.read()
+    except FileNotFoundError:
+        return b""
+
+
+def _last(text: bytes, lines: int) -> list[str]:
+    return text.decode(errors="replace").splitlines()[-lines:] if lines else []

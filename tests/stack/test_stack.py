@@ -191,7 +191,13 @@ def test_what_a_killed_supervisor_left_is_ended(command: Command) -> None:
     wait_until(
         lambda: "collector was killed by SIGKILL. Its log ends:" in (command.state / "supervisor.log").read_text(), 10
     )
-    assert "collector is not ready. Its log ends:" in command("status", code=1).stderr
+    assert "collector is not ready. Its log ends:\n    " in command("status", code=1).stderr
+    # A log that somebody has removed is no reason to fail.
+    Path(collector["log"]).unlink()
+    assert command("status", code=1).stderr == "collector is not ready. Its log ends:\n    (no output)\n"
+    done = command("logs", "collector")
+    assert (done.stdout, done.stderr.split(" was removed: ")[0]) == ("", collector["log"])
+    assert "collector |" not in command("logs").stdout
 
     os.kill(state["supervisor"], signal.SIGKILL)
     wait_until(lambda: command.status(code=1)["supervisor"] is None, 10)

@@ -73,11 +73,13 @@ def _line(line: str, file: Path, number: int, *, last: bool) -> list[Span]:
         data = json.loads(line)
         if not isinstance(data, dict):
             raise ValueError("no object")
+        if data and not any(name.startswith("resource") for name in data):
+            raise Unreadable("it is no OTLP JSON (it has no resourceSpans)")
         return decode(data)
     except Unreadable as error:
         raise Unreadable(f"{file}, line {number}: {error}.") from None
     except (ValueError, RecursionError):
-        if last:
+        if last and (number > 1 or line.startswith("{")):
             # The exporter is in the middle of it.
             return []
         raise Unreadable(f"{file}, line {number}, is no JSON: each line must be one OTLP request.") from None

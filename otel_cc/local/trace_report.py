@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -134,4 +135,15 @@ def as_json(traces: Sequence[Trace]) -> list[dict[str, Any]]:
 def _span(node: Node) -> dict[str, Any]:
     comment = comment_of(statement(node.span))
     place = {"service": node.span.service, "depth": node.depth, "parent_missing": node.lost}
-    return {**asdict(node.span), **place, "sql_comment": comment or None}
+    return {**_finite(asdict(node.span)), **place, "sql_comment": comment or None}
+
+
+def _finite(value: Any) -> Any:
+    """A value as JSON can have it: it has no number for what is none, and OTLP writes the names of those, too."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value

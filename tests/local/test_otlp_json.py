@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -98,13 +99,18 @@ def test_a_line_that_is_being_written_is_passed_over(tmp_path: Path) -> None:
     line = json.dumps(request(SPAN))
     file.write_text(f"{line}\n{line[:40]}")
     assert len(list(otlp_json.read([file]))) == 1
+    file.write_text(line[:40])
+    assert list(otlp_json.read([file])) == []
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
         (b"hello\n", "line 1, is no JSON"),
-        (b'{"a": 1}\n[1]\n', "line 2, is no JSON"),
+        (b"hello", "line 1, is no JSON"),
+        (b"[1]", "line 1, is no JSON"),
+        (b'{"data": [{"traceID": "1"}]}', "line 1: it is no OTLP JSON (it has no resourceSpans)"),
+        (b'{"resourceLogs": 1}\n[1]\n', "line 2, is no JSON"),
         (b'{"resourceSpans": 7}\n', "line 1: it is no OTLP JSON"),
         (b"\x28\xb5\x2f\xfd\xff\xfe", "is no text: the collector's file exporter must write `format: json`"),
         (b"[" * 100_000 + b"\n", "line 1, is no JSON"),
@@ -113,7 +119,7 @@ def test_a_line_that_is_being_written_is_passed_over(tmp_path: Path) -> None:
 def test_a_file_of_another_kind_is_one_sentence(tmp_path: Path, content: bytes, says: str) -> None:
     file = tmp_path / "traces.json"
     file.write_bytes(content)
-    with pytest.raises(otlp_json.Unreadable, match=says.replace(".", r"\.")) as refused:
+    with pytest.raises(otlp_json.Unreadable, match=re.escape(says)) as refused:
         list(otlp_json.read([file]))
     assert str(refused.value).startswith(str(file))
     assert str(refused.value).endswith(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import time
 from dataclasses import replace
 
@@ -117,6 +118,14 @@ def test_nothing_reaches_the_terminal_raw() -> None:
     (trace,) = group([bad])
     assert all(line.isprintable() for line in shown(trace, 400).splitlines())
     assert "\x1b" not in json.dumps(trace_report.as_json([trace]))
+
+
+def test_json_has_a_name_for_numbers_that_are_none() -> None:
+    odd = [math.nan, {"deep": [math.inf]}, -math.inf, 0.5]
+    (answer,) = trace_report.as_json(group([replace(ROOT, attributes={"odd": odd}, resource={"r": math.nan})]))
+    (found,) = json.loads(json.dumps(answer, allow_nan=False))["spans"]
+    assert found["attributes"]["odd"] == ["NaN", {"deep": ["Infinity"]}, "-Infinity", 0.5]
+    assert found["resource"]["r"] == "NaN"
 
 
 def test_json_has_the_tree_and_the_comments() -> None:

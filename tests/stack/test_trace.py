@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,6 +167,47 @@ def test_ten_thousand_spans_come_in_seconds(stage: Stage) -> None:
     text = f"{root.get_span_context().trace_id:032x}"
     done = wait_until(lambda: d if "10,000 spans" in (d := trace(stage.jaeger, text)).stdout else None, 60, "all spans")
     assert "9,000 more spans not shown, 0 of them failed" in done.stdout
+
+
+def test_jaeger_answers_what_grafana_asks(stage: Stage) -> None:
+    """The data source of Grafana asks the older API, which Jaeger has dropped after 2.20."""
+    given = str(uuid.uuid4())
+    trace_id = given.replace("-", "")
+    stage.order(given)
+    wait_until(lambda: stage.arrived(trace_id), 20, "the trace")
+
+    def ask(path: str, **params: str | int) -> Any:
+        answer = httpx.get(f"{stage.jaeger.url}/api/{path}", params=params)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["data"]
+
+    # The check of its settings, and the two lists of the search.
+    assert "shop-api" in ask("services")
+    assert "POST /orders" in ask("services/shop-api/operations")
+
+    now = time.time()
+    span = {"service": "shop-api", "operation": "POST /orders", "minDuration": "1us", "maxDuration": "1m"}
+    within = {"start": int((now - 3600) * 1e6), "end": int((now + 60) * 1e6), "limit": 20}
+    (found,) = ask("traces", **span, **within, tags=json.dumps({"request.id": given}))
+    assert ask("traces", **span, **within, tags=json.dumps({"request.id": f"{given}-not"})) == []
+    assert ask("traces", **{**span, "minDuration": "59s"}, **within) == []
+    (whole,) = ask(f"traces/{trace_id}")
+    for trace in (found, whole):
+        # What a row of the search and the tree are made of.
+        assert trace["traceID"] == trace_id
+        services = {key: process["serviceName"] for key, process in trace["processes"].items()}
+        assert set(services.values()) == {"shop-api", "shop-worker"}
+        first = min(trace["spans"], key=lambda span: span["startTime"])
+        assert (first["operationName"], services[first["processID"]]) == ("POST /orders", "shop-api")
+        assert {"key": "request.id", "type": "string", "value": given} in first["tags"]
+        assert abs(first["startTime"] / 1e6 - now) < 60
+        assert 0 < first["duration"] < 60e6
+        others = [span for span in trace["spans"] if span is not first]
+        assert all(span["references"][0]["refType"] == "CHILD_OF" for span in others)
+
+    assert httpx.get(f"{stage.jaeger.url}/api/traces/{uuid.uuid4().hex}").status_code == 404
+    lookback = {"endTs": int(now * 1000), "lookback": 3_600_000}
+    assert {"parent": "shop-api", "child": "shop-worker"}.items() <= ask("dependencies", **lookback)[0].items()
 
 
 def test_a_jaeger_without_spans_says_so_and_one_that_is_gone_too() -> None:

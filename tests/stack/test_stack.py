@@ -21,7 +21,7 @@ import httpx
 import psutil
 import pytest
 
-from otel_cc.local import demo, jaeger_client, lookup, query, stack, traffic
+from otel_cc.local import demo, jaeger_client, lookup, proctree, query, stack, traffic
 from otel_cc.local import record as records
 from otel_cc.local.evidence import HEADER, Request
 from otel_cc.local.process import Processes, free_port, wait_until
@@ -291,6 +291,18 @@ def test_a_record_from_before_a_restart_of_the_machine_ends_nothing(tmp_path: Pa
         file.write_text(json.dumps(state))
         assert record.clean() == ["stranger"]
     record.release()
+
+
+def test_nothing_listens_beyond_loopback(running: stack.Stack) -> None:
+    heard: dict[str, set[str]] = {}
+    for program in running.programs:
+        for pid, _started in proctree.family(program.process.identity):
+            for socket in psutil.Process(pid).net_connections("inet"):
+                # What is connected to somebody listens to nobody else.
+                if not socket.raddr:
+                    heard.setdefault(program.name, set()).add(socket.laddr.ip)
+    assert heard.keys() == {*NAMES, "victoria-logs"} - {"shop-worker"}
+    assert set().union(*heard.values()) <= {"127.0.0.1", "::1"}, heard
 
 
 def test_what_was_sent_is_what_prometheus_says(running: stack.Stack) -> None:

@@ -8,17 +8,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 
+from otel_cc.local import sql_comment
 from otel_cc.local.application import API, WORKER, Shop
 from otel_cc.local.backend import Backend
-from otel_cc.local.evidence import (
-    HEADER,
-    Evidence,
-    LogLine,
-    Request,
-    Response,
-    comment_of,
-    expected_trace_id,
-)
+from otel_cc.local.evidence import HEADER, Evidence, LogLine, Request, Response, expected_trace_id
 from otel_cc.local.process import Processes
 
 # How long spans and log lines of a finished request may take to arrive, in seconds.
@@ -102,7 +95,7 @@ def _collect(shop: Shop, backend: Backend, processes: Processes, request: Reques
         response,
         request_id,
         spans=sorted(backend.spans(trace_id, request_id), key=lambda span: span.start),
-        statements=[s for s in shop.database.statements() if comment_of(s.sql).get("request_id") == request_id],
+        statements=[s for s in shop.database.statements() if sql_comment.pairs(s.sql).get("request_id") == request_id],
         lines=_lines(shop, request_id),
     )
 

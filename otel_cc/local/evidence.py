@@ -7,11 +7,10 @@ arrived over OTLP, the SQL comment as PostgreSQL logged it, the log lines as the
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import unquote
 
+from otel_cc.local import sql_comment
 from otel_cc.local.application import API, WORKER
 from otel_cc.local.otlp import Span
 from otel_cc.local.postgres import Statement
@@ -132,13 +131,6 @@ def expected_trace_id(request: Request, request_id: str) -> str | None:
     return request_id.replace("-", "").lower() if request.trace == "id" else None
 
 
-def comment_of(sql: str) -> dict[str, str]:
-    """The key-value pairs of the last comment of a statement, decoded; empty when it has none."""
-    comments = re.findall(r"/\*(.*?)\*/", sql, re.DOTALL)
-    pairs = re.findall(r"([\w%.-]+)='((?:[^'\\]|\\.)*)'", comments[-1]) if comments else []
-    return {unquote(key): unquote(value) for key, value in pairs}
-
-
 def _status(found: Evidence) -> Check:
     request, response = found.request, found.response
     good = response.status == request.status
@@ -210,7 +202,7 @@ def _sql(found: Evidence) -> Check:
     if made != len(found.statements):
         return Check(name, f"PostgreSQL logged {len(found.statements)} statements with its ID, and {made} spans say so")
     for statement in found.statements:
-        if found.trace_id not in comment_of(statement.sql).get("traceparent", ""):
+        if found.trace_id not in sql_comment.pairs(statement.sql).get("traceparent", ""):
             return Check(name, f"a comment names another trace than {found.trace_id}: {statement.sql[-200:]}")
     return Check(name)
 

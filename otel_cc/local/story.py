@@ -14,13 +14,13 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from otel_cc.local import sql_comment
 from otel_cc.local.application import API, WORKER
-from otel_cc.local.evidence import HEADER, Check, Evidence, comment_of
+from otel_cc.local.evidence import HEADER, Check, Evidence
 from otel_cc.local.postgres import Statement
 from otel_cc.local.tally import Tally
 from otel_cc.local.tree import duration, order, trees
 
-_COMMENT = re.compile(r"(?s)/\*.*?\*/")
 _SERVICE_STYLES = {API: "cyan", WORKER: "magenta"}
 
 
@@ -91,12 +91,13 @@ def _statements(statements: list[Statement], width: int) -> Iterator[RenderableT
     for statement in statements:
         style = _SERVICE_STYLES.get(statement.application, "")
         # The columns are no news; the comment is, and it is shown as it is, broken after commas only.
-        plain = " ".join(_COMMENT.sub("", statement.sql).split())
+        text, comments = sql_comment.split(statement.sql)
+        plain = " ".join(text.split())
         room = max(width - len(statement.application) - 2, 20)
         yield Text.assemble(
             (statement.application, style), "  ", plain if len(plain) <= room else f"{plain[: room - 3]}..."
         )
-        for comment in _COMMENT.findall(statement.sql):
+        for comment in comments:
             for line in _wrap(comment, max(width - 4, 20)):
                 yield Text(f"    {line}", style="dim")
 
@@ -180,7 +181,9 @@ def _one_as_json(found: Evidence) -> dict[str, Any]:
         "request_id": found.request_id,
         "trace_id": found.trace_id,
         "spans": [asdict(span) for span in found.spans],
-        "statements": [{**asdict(statement), "comment": comment_of(statement.sql)} for statement in found.statements],
+        "statements": [
+            {**asdict(statement), "comment": sql_comment.pairs(statement.sql)} for statement in found.statements
+        ],
         "log_lines": [{"service": line.service, **line.fields} for line in found.lines],
         "checks": {check.name: check.ok for check in checks},
         "problems": [check.problem for check in checks if not check.ok],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -13,13 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from otel_cc.local.evidence import comment_of
+from otel_cc.local import sql_comment
 from otel_cc.local.signals import Span
 from otel_cc.local.traces import Trace
 from otel_cc.local.tree import Node, duration, label, order, printable, trees
 
 _PALETTE = ("cyan", "magenta", "blue", "green", "bright_cyan", "bright_magenta")
-_COMMENT = re.compile(r"/\*(?:[^*]|\*(?!/))*\*/")
 
 # The present name of the attribute, and the one before it.
 _STATEMENTS = ("db.query.text", "db.statement")
@@ -53,7 +51,7 @@ def show(console: Console, trace: Trace, *, limit: int = 1000) -> None:
         console.print(Text(f"{many} (--limit 0 shows all of them)", style="yellow"), soft_wrap=True)
         for span in failed[:_FAILED]:
             console.print(Text("  ") + label(span, styles))
-    if any(sql and not comment_of(sql) for sql in map(statement, trace.spans)):
+    if any(sql and not sql_comment.pairs(sql) for sql in map(statement, trace.spans)):
         console.print()
         console.print(
             Text(
@@ -96,9 +94,9 @@ def _details(node: Node) -> list[Text]:
     if node.lost:
         lines.append(Text(f"its parent {printable(span.parent_id)} is not here", style="dim"))
     if sql := statement(span):
-        plain = printable(_COMMENT.sub(" ", sql[: 4 * _LENGTH]), _LENGTH)
+        plain = printable(sql_comment.split(sql)[0], _LENGTH)
         lines.append(Text.assemble((plain, "italic"), (f"  span {span.span_id}", "dim")))
-        if comment := comment_of(sql):
+        if comment := sql_comment.pairs(sql):
             pairs = ", ".join(f"{key}={value}" for key, value in comment.items())
             lines.append(Text(f"/* {printable(pairs, _LENGTH)} */", style="dim"))
     for event in span.events:
@@ -133,7 +131,7 @@ def as_json(traces: Sequence[Trace]) -> list[dict[str, Any]]:
 
 
 def _span(node: Node) -> dict[str, Any]:
-    comment = comment_of(statement(node.span))
+    comment = sql_comment.pairs(statement(node.span))
     place = {"service": node.span.service, "depth": node.depth, "parent_missing": node.lost}
     return {**_finite(asdict(node.span)), **place, "sql_comment": comment or None}
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from otel_cc.local.application import API, WORKER
-from otel_cc.local.evidence import HEADER, Evidence, LogLine, Response, comment_of, expected_trace_id
-from tests.local.order import ID, REQUEST, TRACE, evidence, span, statement
+from otel_cc.local.evidence import HEADER, Evidence, LogLine, Response, expected_trace_id
+from tests.local.order import ID, REQUEST, TRACE, evidence, span
 
 
 def failing(found: Evidence) -> dict[str, str]:
@@ -133,13 +133,3 @@ def test_the_expected_trace_id_follows_from_the_request() -> None:
     assert expected_trace_id(replace(REQUEST, trace="new"), "order-42") is None
     caller = replace(REQUEST, trace="caller", headers={"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
     assert expected_trace_id(caller, "a" * 32) == "a" * 32
-
-
-def test_the_last_comment_of_a_statement_is_decoded() -> None:
-    assert comment_of(statement(API, "SELECT 1 /* hint */", 7, "route='%2Fa%20b'").sql) == {
-        "request_id": ID,
-        "route": "/a b",
-        "traceparent": f"00-{TRACE}-{7:016x}-01",
-    }
-    assert comment_of("SELECT 1") == {}
-    assert comment_of("SELECT 1 /* just words */") == {}

@@ -15,9 +15,12 @@ from typing import Any
 
 from otel_cc.local import optional, postgres, valkey
 from otel_cc.local.process import Process, ProcessError, Processes, environment, free_port, says
+from otel_cc.local.shipped import shipped
 
 Servers = tuple[postgres.Postgres, valkey.Valkey]
 
+# Its folder in the checkout.
+SOURCE = "examples/shop"
 API = "shop-api"
 WORKER = "shop-worker"
 
@@ -63,19 +66,7 @@ def require() -> None:
         optional.folder(package)
     for name in _PROGRAMS:
         program(name)
-    source()
-
-
-def source() -> Path:
-    """The folder of the shop: inside of the installed package, or in the checkout.
-
-    :raises ProcessError: neither is there
-    """
-    here = Path(__file__).parent
-    for folder in (here / "shop", here.parent.parent / "examples" / "shop"):
-        if (folder / "app.py").exists():
-            return folder
-    raise ProcessError("the demo application is missing from this installation: pip install --force-reinstall otel-cc.")
+    shipped(SOURCE)
 
 
 def program(name: str) -> str:
@@ -154,7 +145,7 @@ def start(
             service,
             [program("opentelemetry-instrument"), program(argv[0]), *argv[1:]],
             env=environment({**variables(service, endpoint, status_dir), **shop, **(extra or {})}),
-            cwd=source(),
+            cwd=shipped(SOURCE),
             ready=says(ready),
             wait=False,
             stop_timeout=15,

@@ -1,4 +1,4 @@
-"""Where the files are that an operator deploys: inside of the installed package, or at the top of the checkout."""
+"""Where the files are that an operator deploys, and the shop of the demo: in the installed package, or in the checkout."""
 
 from __future__ import annotations
 

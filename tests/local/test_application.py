@@ -10,8 +10,9 @@ import pytest
 
 from otel_cc.local import application, optional
 from otel_cc.local.process import ProcessError
+from otel_cc.local.shipped import shipped
 
-MODULES = sorted(application.source().glob("*.py"))
+MODULES = sorted(shipped(application.SOURCE).glob("*.py"))
 
 
 @pytest.mark.parametrize("module", MODULES, ids=[module.stem for module in MODULES])

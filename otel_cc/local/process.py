@@ -26,9 +26,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any
 
-from otel_cc.local.program import Process, ProcessError, Ready, answers, listens, says
+from otel_cc.local.program import Process, ProcessError, Ready, answers, listens, says, wait_until
 
 __all__ = [
     "Interrupted",
@@ -44,8 +44,6 @@ __all__ = [
     "says",
     "wait_until",
 ]
-
-T = TypeVar("T")
 
 _given: set[int] = set()
 
@@ -89,22 +87,6 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     foreign = ("OTEL_", "PYTHON", "CELERY_", "UVICORN_", "GUNICORN_", "PROMETHEUS_", "PG", "SHOP_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**kept, "PYTHONUNBUFFERED": "1", **(extra or {})}
-
-
-def wait_until(condition: Callable[[], T], timeout: float, what: str = "") -> T:
-    """Poll until ``condition()`` is true and return its value.
-
-    :param timeout: seconds
-    :param what: what is waited for, for the message of the TimeoutError
-    """
-    deadline = time.monotonic() + timeout
-    pause = 0.01
-    while not (value := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what or 'the condition'} did not come true within {timeout:g} s.")
-        time.sleep(pause)
-        pause = min(pause * 1.3, 0.1)
-    return value
 
 
 class Processes:

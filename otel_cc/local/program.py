@@ -11,11 +11,12 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from otel_cc.local import proctree
 
 Ready = Callable[["Process"], bool]
+T = TypeVar("T")
 
 # A group that outlives its leader gets this long to end by itself, in seconds.
 _GRACE = 2.0
@@ -26,6 +27,22 @@ _KILL = 10.0
 
 class ProcessError(Exception):
     """A program did not start, did not become ready, or ended early; the text has the end of its log."""
+
+
+def wait_until(condition: Callable[[], T], timeout: float, what: str = "") -> T:
+    """Poll until ``condition()`` is true and return its value.
+
+    :param timeout: seconds
+    :param what: what is waited for, for the message of the TimeoutError
+    """
+    deadline = time.monotonic() + timeout
+    pause = 0.01
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what or 'the condition'} did not come true within {timeout:g} s.")
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.1)
+    return value
 
 
 def listens(port: int, host: str = "127.0.0.1") -> Ready:
@@ -124,22 +141,21 @@ class Process:
         :param check: called in between; may raise to give up
         :raises ProcessError: it ended, or was not ready in time
         """
-        if self._ready is None:
-            return
-        deadline = time.monotonic() + timeout
-        pause = 0.01
-        while True:
+
+        def ready() -> bool:
             check()
             if not self.running:
                 raise ProcessError(
                     f"{self.name} {self.how_it_ended()} before it was ready. Its log ends:\n{self.tail()}"
                 )
-            if self._ready(self):
-                return
-            if time.monotonic() > deadline:
-                raise ProcessError(f"{self.name} was not ready within {timeout:g} s. Its log ends:\n{self.tail()}")
-            time.sleep(pause)
-            pause = min(pause * 1.3, 0.1)
+            return self._ready is None or self._ready(self)
+
+        try:
+            wait_until(ready, timeout)
+        except TimeoutError:
+            raise ProcessError(
+                f"{self.name} was not ready within {timeout:g} s. Its log ends:\n{self.tail()}"
+            ) from None
 
     def how_it_ended(self) -> str:
         """A few words for a message, once it has ended."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from otel_cc.local.backend import Backend
 from otel_cc.local.evidence import Check, Evidence
+from otel_cc.local.process import wait_until
 from otel_cc.metrics.catalogue import CATALOGUE, prometheus_name
 
 # A series is exported as 0 first and with its value at the next export, so two intervals must pass.
@@ -59,16 +59,14 @@ def tallies(backend: Backend, found: list[Evidence]) -> list[Tally]:
         ("celery.task.executions", "celery.task.state", outcomes),
     ]
 
-    def read() -> list[Tally]:
-        return [
+    compared: list[Tally] = []
+
+    def agree() -> bool:
+        compared[:] = [
             Tally(name, label, dict(sorted(sent.items())), backend.totals(name, label)) for name, label, sent in wanted
         ]
+        return all(tally.check().ok for tally in compared)
 
-    return _until(lambda tallies: all(tally.check().ok for tally in tallies), read)
-
-
-def _until(good: Callable[[list[Tally]], bool], read: Callable[[], list[Tally]]) -> list[Tally]:
-    deadline = time.monotonic() + ARRIVAL
-    while not good(found := read()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return found
+    with suppress(TimeoutError):
+        wait_until(agree, ARRIVAL)
+    return compared

@@ -64,8 +64,8 @@ class Statement:
 class Postgres:
     """A running server.
 
-    :param url: libpq address with password, ``postgresql://...``
-    :param log_file: what the server writes into as text; with jsonlog, the same as JSON lies beside it
+    :ivar url: libpq address with password, ``postgresql://...``
+    :ivar log_file: what the server writes into as text; with jsonlog, the same as JSON lies beside it
     """
 
     def __init__(self, process: Process, port: int, password: str, log_file: Path) -> None:

@@ -1,4 +1,4 @@
-"""A client of Prometheus' query API: what its series say now, over time, and which traces its exemplars name."""
+"""A client of Prometheus' query API: what its series say, and which traces its exemplars name."""
 
 from __future__ import annotations
 
@@ -54,15 +54,6 @@ class Prometheus:
         """
         found = self._get("query", {"query": query} | ({} if at is None else {"time": at}))["result"]
         return [Sample(one["metric"], float(one["value"][1]), float(one["value"][0])) for one in found]
-
-    def over(self, query: str, start: float, end: float, step: float) -> list[tuple[dict[str, str], list[Any]]]:
-        """What a query says over time: labels, and pairs of Unix time and value as text.
-
-        :param step: seconds
-        :raises QueryError: it is refused
-        """
-        found = self._get("query_range", {"query": query, "start": start, "end": end, "step": step})["result"]
-        return [(one["metric"], one["values"]) for one in found]
 
     def exemplars(self, query: str, start: float, end: float) -> list[dict[str, Any]]:
         """The exemplars of the series of a query, each with ``labels`` (trace_id, span_id), ``value``, ``timestamp``.

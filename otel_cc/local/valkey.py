@@ -11,10 +11,7 @@ from otel_cc.local.process import Process, Processes, free_port
 
 @dataclass(frozen=True)
 class Valkey:
-    """A running server.
-
-    :param url: what redis-py and Celery take, ``redis://...``, database 0
-    """
+    """A running server."""
 
     process: Process
     port: int
@@ -22,7 +19,7 @@ class Valkey:
 
     @property
     def url(self) -> str:
-        """Database 0."""
+        """What redis-py and Celery take, ``redis://...``, database 0."""
         return self.database(0)
 
     def database(self, number: int) -> str:

@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / ".env.example"
 REQUIRED = ("POSTGRES_PASSWORD", "EXPORTER_PASSWORD", "GRAFANA_ADMIN_PASSWORD")
-OVERLAYS = sorted(path.stem for path in (ROOT / "collector" / "overlays").glob("*.yaml"))
+# Of those in collector/overlays. The others need what compose.yaml does not give: production and gateway a token and
+# certificates, pull a Prometheus that scrapes the collector's page for them.
+OVERLAYS = ("local", "logs", "tail-sampling")
 
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+_QUOTED = re.compile(r"""(['"])((?:\\.|(?!\1)[^\\])*)\1(?:\s+#.*)?""")
 # What compose would put another value for.
-_REFERENCE = re.compile(r"(?<!\$)\$(?:[A-Za-z_]|\{)")
+_REFERENCE = re.compile(r"\$[A-Za-z_{$]")
 
 
 def names() -> list[str]:
@@ -28,8 +31,13 @@ def names() -> list[str]:
     return re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text(), re.MULTILINE)
 
 
-def read(text: str) -> Iterator[tuple[int, str, str, bool]]:
-    """Number of the line, name, value and whether ``$`` means something in it, for each line that sets a variable.
+def defaults() -> dict[str, str]:
+    """What holds for a variable that is not set."""
+    return {name: value for _, name, value, _ in read(EXAMPLE.read_text())}
+
+
+def read(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """Number of the line, name, value and its quote, ``'``, ``"`` or none, for each line that sets a variable.
 
     :raises ValueError: a line sets none; the text names the line and not what may be a secret in it
     """
@@ -40,22 +48,29 @@ def read(text: str) -> Iterator[tuple[int, str, str, bool]]:
         if found is None:
             raise ValueError(f"line {number} is not NAME=VALUE.")
         name, value = found.groups()
-        quoted = re.match(r"""(['"])(.*?)\1""", value)
+        quoted = _QUOTED.fullmatch(value)
         if quoted:
-            yield number, name, quoted[2], quoted[1] == '"'
+            yield number, name, quoted[2].replace("\\'", "'") if quoted[1] == "'" else quoted[2], quoted[1]
+        elif value.startswith(("'", '"')):
+            raise ValueError(
+                f"line {number}, which sets {name}, has a quote without an end or text behind it: put the whole value "
+                "between two single quotes, with \\' for one inside."
+            )
         else:
-            yield number, name, re.sub(r"(^|\s+)#.*", "", value), True
+            yield number, name, value.partition(" #")[0].rstrip(), ""
 
 
 def in_file(text: str) -> Iterator[str]:
     """What is wrong with the file itself, one sentence each."""
     known = names()
-    for number, name, value, expands in read(text):
+    for number, name, value, quote in read(text):
         if name not in known and not name.startswith(("COMPOSE_", "DOCKER_")):
             near = difflib.get_close_matches(name, known, 1)
             yield f"{name} in line {number} is no variable of compose.yaml" + (f": is it {near[0]}?" if near else ".")
-        elif expands and _REFERENCE.search(value):
+        elif quote != "'" and _REFERENCE.search(value):
             yield f"{name} has a $ that compose reads as the name of a variable: put the value into single quotes."
+        elif quote == '"' and "\\" in value:
+            yield f"{name} has a \\ that compose does not take as it is: put the value into single quotes."
 
 
 def wrong(env: Mapping[str, str]) -> Iterator[str]:
@@ -63,9 +78,11 @@ def wrong(env: Mapping[str, str]) -> Iterator[str]:
     for name in REQUIRED:
         if not env.get(name):
             yield f"{name} is missing: set it in .env to a password of your own."
+        elif env[name] != env[name].strip() or not env[name].isprintable():
+            # Most servers would leave them out.
+            yield f"{name} begins or ends with a space, or has a control character: choose another password."
     ports: dict[str, str] = {}
-    for name in (name for name in names() if env.get(name)):
-        value = env[name]
+    for name, value in {**defaults(), **{name: env[name] for name in names() if env.get(name)}}.items():
         if name.endswith("_PORT"):
             if not re.fullmatch("[0-9]{1,5}", value) or not 0 < int(value) < 65536:
                 yield f"{name} is {value!a}, which is no port: set it to a number from 1 to 65535."
@@ -77,7 +94,7 @@ def wrong(env: Mapping[str, str]) -> Iterator[str]:
         elif name in ("ENVIRONMENT", "HOST_NAME"):
             if not re.fullmatch(r"[\w.-]+", value):
                 yield f"{name} is {value!a}: use letters, digits and ._- only."
-        elif name == "HOST_ROOT" and not value.startswith("/"):
+        elif name == "HOST_ROOT" and value and not value.startswith("/"):
             yield f"{name} is {value!a}: set it to a path in the container of the collector, or leave it empty."
     yield from _logs(env)
 
@@ -99,6 +116,8 @@ def _logs(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _is_address(value: str) -> bool:
+    if re.search(r"""[\s"'<>\\^`{|}$]""", value):
+        return False
     try:
         parts = urlsplit(value)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -110,7 +129,7 @@ def main() -> None:
     """Say what is wrong, or that nothing is; the environment wins over the file, as with compose."""
     file = Path(sys.argv[1] if sys.argv[1:] else ROOT / ".env")
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8-sig")
         given = {name: value for _, name, value, _ in read(text)}
         found = [*in_file(text), *wrong({**given, **os.environ})]
     except FileNotFoundError:

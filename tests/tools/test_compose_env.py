@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.compose_env import EXAMPLE, REQUIRED, ROOT, names
+from otel_cc.local import programs
+from tools.compose_env import EXAMPLE, OVERLAYS, REQUIRED, ROOT, names, read
 
 GOOD = "".join(f"{name}='p4ss w$rd #1'\n" for name in REQUIRED)
 
@@ -63,7 +65,14 @@ def test_a_wrong_port_is_named(tmp_path: Path, name: str, value: str) -> None:
         ("ENVIRONMENT=a,b=c", "ENVIRONMENT is 'a,b=c': use letters"),
         ("HOST_NAME='a b'", "HOST_NAME is 'a b': use letters"),
         ("HOST_ROOT=hostfs", "HOST_ROOT is 'hostfs': set it to a path"),
-        ("COLLECTOR_OVERLAY=beer", "COLLECTOR_OVERLAY is 'beer': choose from gateway, local, logs, "),
+        ("APP_PORT=3000", "GRAFANA_PORT and APP_PORT are both 3000"),
+        ("GRAFANA_URL=http://grafana example", "GRAFANA_URL is 'http://grafana example', which is no address"),
+        ("GRAFANA_URL='http://a\"b'", "GRAFANA_URL is 'http://a\"b', which is no address"),
+        ("COLLECTOR_OVERLAY=beer", "COLLECTOR_OVERLAY is 'beer': choose from local, logs, tail-sampling."),
+        # They want a token and certificates, or another Prometheus: the collector would start again and again, or in vain.
+        ("COLLECTOR_OVERLAY=production", "COLLECTOR_OVERLAY is 'production': choose from local, logs, tail-sampling."),
+        ("COLLECTOR_OVERLAY=gateway", "COLLECTOR_OVERLAY is 'gateway': choose from local, logs, tail-sampling."),
+        ("COLLECTOR_OVERLAY=pull", "COLLECTOR_OVERLAY is 'pull': choose from local, logs, tail-sampling."),
         ("APP_LOGS_EXPORTER=console", "APP_LOGS_EXPORTER is 'console': choose none or otlp."),
         ("APP_LOGS_EXPORTER=otlp", "APP_LOGS_EXPORTER is otlp, but the collector"),
         ("COMPOSE_PROFILES=log", "COMPOSE_PROFILES is 'log': the only profile is logs."),
@@ -73,6 +82,13 @@ def test_a_wrong_port_is_named(tmp_path: Path, name: str, value: str) -> None:
         ("BEER=1", "BEER in line 4 is no variable of compose.yaml."),
         ("POSTGRES_PASSWORD=abc$def", "POSTGRES_PASSWORD has a $ that compose reads as the name of a variable"),
         ('POSTGRES_PASSWORD="abc${def"', "POSTGRES_PASSWORD has a $ that compose reads as the name of a variable"),
+        ("POSTGRES_PASSWORD=abc$$def", "POSTGRES_PASSWORD has a $ that compose reads as the name of a variable"),
+        ('POSTGRES_PASSWORD="abc\\ndef"', "POSTGRES_PASSWORD has a \\ that compose does not take as it is"),
+        ("EXPORTER_PASSWORD=' abc'", "EXPORTER_PASSWORD begins or ends with a space"),
+        ("EXPORTER_PASSWORD='abc '", "EXPORTER_PASSWORD begins or ends with a space"),
+        ("EXPORTER_PASSWORD='a\x07bc'", "or has a control character: choose another password."),
+        ("EXPORTER_PASSWORD='abc", "line 4, which sets EXPORTER_PASSWORD, has a quote without an end"),
+        ("EXPORTER_PASSWORD='abc'd'", "line 4, which sets EXPORTER_PASSWORD, has a quote without an end"),
         ("\x1b[31mbeer", "line 4 is not NAME=VALUE."),
     ],
 )
@@ -99,3 +115,53 @@ def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
         check=False,
     )
     assert done.stderr == f"{tmp_path}/no is missing: copy .env.example to it and set the passwords.\n"
+
+
+def test_every_overlay_that_may_be_chosen_is_there_and_in_the_documentation(tmp_path: Path) -> None:
+    for overlay in OVERLAYS:
+        assert (ROOT / "collector" / "overlays" / f"{overlay}.yaml").exists()
+        logs = "COMPOSE_PROFILES=logs\n" if overlay == "logs" else ""
+        assert check(tmp_path, f"{GOOD}{logs}COLLECTOR_OVERLAY={overlay}\n").stderr == ""
+    (row,) = re.findall(r"^\| `COLLECTOR_OVERLAY` \|.*", (ROOT / "docs" / "compose.md").read_text(), re.MULTILINE)
+    assert set(re.findall(r"`([a-z-]+)`", row)) == set(OVERLAYS)
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("V=a", "V = a", "export V=a", "V=", "V=''", 'V=""', "V=a b", "V='a b'", 'V="a b"', "V=' a '", "V=\u00e9"),
+        *("V=a # c", "V=a# c", "V=a#c", "V=#c", "V= #c", "V='a' # c", 'V="a" # c', "V='a#c'", "V=a\t# c", "V=a\r"),
+        *(
+            "V='a$b'",
+            "V='a${b}'",
+            "V='a$$b'",
+            "V=a$",
+            "V=a$1",
+            "V=a$(b)",
+            "V=a`b`",
+            "V='a\\'b'",
+            "V='a\\\\b'",
+            "V=a\\nb",
+        ),
+        *("V=a'b", 'V=a"b', "V='a\"b'", 'V="a\'b"', "V=a\nV=b", f"V={'a' * 5000}"),
+    ],
+)
+def test_a_value_that_is_taken_is_what_compose_reads(tmp_path: Path, line: str) -> None:
+    (tmp_path / "env").write_text(line)
+    (tmp_path / "compose.yaml").write_text('services: {a: {image: x, environment: {V: "${V-unset}"}}}')
+    done = subprocess.run(
+        [programs.find("compose-config"), "-env-file", "env", "compose.yaml"],
+        env={"PATH": os.environ["PATH"]},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    *_, (_, _, value, _) = read(line)
+    assert value == json.loads(done.stdout)["services"]["a"]["environment"]["V"]
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert check(tmp_path, f"\ufeff{GOOD}").stderr == ""

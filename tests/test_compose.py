@@ -116,10 +116,13 @@ def test_images_are_those_of_the_versions_file(services: dict[str, Any]) -> None
     listed = json.loads(versions.FILE.read_text())
     entries = {**listed["programs"], **listed["images"]}
     known = {entry["image"] for entry in entries.values() if "image" in entry}
-    used = {service["image"].partition("@")[0] for service in services.values() if "build" not in service}
+    used = {service["image"] for service in services.values() if "build" not in service}
+    built = {(ROOT / service["build"]["dockerfile"]).read_text() for service in services.values() if "build" in service}
+    used |= {image for text in built for image in re.findall(r"^FROM (\S+)", text, re.MULTILINE)}
+    used = {image.partition("@")[0] for image in used}
     assert used == known
     for image in used:
-        assert re.search(r":v?\d+\.\d+(\.\d+)?$", image), image
+        assert re.search(r":v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$", image), image
 
 
 def test_only_the_app_and_grafana_are_published_and_only_here(services: dict[str, Any]) -> None:

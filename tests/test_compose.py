@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from otel_cc import distro
 from otel_cc.local import collector, postgres, programs
 from otel_cc.local.postgres_exporter import ROLE
 from otel_cc.local.process import Processes
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "compose.yaml"
 PORTS = ROOT / "compose.ports.yaml"
 EXAMPLE = ROOT / ".env.example"
+DATASOURCES = ROOT / "grafana" / "provisioning" / "datasources" / "datasources.yaml"
 REQUIRED = ("POSTGRES_PASSWORD", "EXPORTER_PASSWORD", "GRAFANA_ADMIN_PASSWORD")
 SECRETS = {name: f"secret of {name}" for name in REQUIRED}
 # What may be reached from this machine; everything else only from inside.
@@ -201,6 +203,12 @@ def test_what_is_mounted_from_the_checkout_is_there_and_read_only(services: dict
     assert {"collector/alertmanager.yaml", "collector/postgres-exporter", "grafana/provisioning"} <= mounted
 
 
+def test_nobody_can_stop_or_empty_a_prometheus_whose_page_is_published() -> None:
+    """A web page may POST to 127.0.0.1, too."""
+    flags = (ROOT / "collector" / "prometheus.flags").read_text().split()
+    assert not {"--web.enable-lifecycle", "--web.enable-admin-api"} & set(flags)
+
+
 def test_every_volume_is_given_to_the_user_of_the_service_that_writes_it(services: dict[str, Any]) -> None:
     given: dict[str, str] = {}
     for owner, names in re.findall(r"^chown (\S+) (.*)$", services["volumes"]["command"][0], re.MULTILINE):
@@ -268,8 +276,7 @@ def test_every_scrape_target_is_a_service_and_every_address_of_one_leads_to_one(
 
 
 def test_data_sources_lead_to_services_and_links_to_data_sources(services: dict[str, Any]) -> None:
-    file = ROOT / "grafana" / "provisioning" / "datasources" / "datasources.yaml"
-    sources = {source["uid"]: source for source in yaml.safe_load(file.read_text())["datasources"]}
+    sources = {source["uid"]: source for source in yaml.safe_load(DATASOURCES.read_text())["datasources"]}
     assert set(sources) == {"prometheus", "jaeger", "postgres"}
     for source in sources.values():
         host, _, port = source["url"].removeprefix("http://").partition(":")
@@ -280,7 +287,27 @@ def test_data_sources_lead_to_services_and_links_to_data_sources(services: dict[
     links = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
     assert {link["name"] for link in links} == {"trace_id"}
     assert sources["postgres"]["user"] == ROLE
-    assert variables(file) <= set(services["grafana"]["environment"])
+    assert variables(DATASOURCES) <= set(services["grafana"]["environment"])
+
+
+def test_grafana_expects_samples_as_often_as_they_come() -> None:
+    """$__rate_interval is four times this."""
+    source = yaml.safe_load(DATASOURCES.read_text())["datasources"][0]
+    scraped = yaml.safe_load((ROOT / "collector" / "prometheus.yaml").read_text())["global"]["scrape_interval"]
+    sent = f"{int(distro.DEFAULTS['OTEL_METRIC_EXPORT_INTERVAL']) // 1000}s"
+    assert (source["uid"], source["jsonData"]["timeInterval"]) == ("prometheus", scraped)
+    assert scraped == sent
+
+
+def test_grafana_takes_passwords_as_they_are(services: dict[str, Any]) -> None:
+    """It searches what came out of ${...}, of $__file{...} in a data source, and of its environment for variables."""
+    environment = services["grafana"]["environment"]
+    secrets = {secret["source"] for secret in services["grafana"]["secrets"]}
+    assert environment["GF_SECURITY_ADMIN_PASSWORD"] == "$__file{/run/secrets/grafana_admin_password}"
+    sources = {source["uid"]: source for source in yaml.safe_load(DATASOURCES.read_text())["datasources"]}
+    (name,) = re.findall(r"^\$(GF_\w+)$", sources["postgres"]["secureJsonData"]["password"])
+    assert environment[f"{name}__FILE"] == "/run/secrets/exporter_password"
+    assert secrets == {"grafana_admin_password", "exporter_password"}
 
 
 def test_the_script_makes_a_role_that_only_monitors(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from otel_cc.local import collector, postgres, programs
 from otel_cc.local.postgres_exporter import ROLE
 from otel_cc.local.process import Processes
 from tools import versions
+from tools.compose_env import OVERLAYS
+
+pytestmark = pytest.mark.programs
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "compose.yaml"
@@ -27,6 +31,10 @@ REQUIRED = ("POSTGRES_PASSWORD", "EXPORTER_PASSWORD", "GRAFANA_ADMIN_PASSWORD")
 SECRETS = {name: f"secret of {name}" for name in REQUIRED}
 # What may be reached from this machine; everything else only from inside.
 PUBLISHED = {"app": 8000, "grafana": 3000}
+# They do their work and end, before others start.
+ONE_SHOT = {"volumes", "collector-queues"}
+# Their images have no program that could ask: the Dockerfiles begin with scratch or distroless.
+BARE = {"collector", "valkey-exporter", "victoria-logs"}
 
 
 def config(*files: Path, profiles: tuple[str, ...] = ("*",), **env: str) -> subprocess.CompletedProcess[str]:
@@ -71,7 +79,7 @@ def variables(*files: Path) -> set[str]:
 def test_every_service_that_is_promised_is_there(services: dict[str, Any]) -> None:
     assert set(services) == {
         *("app", "worker", "beat", "postgres", "valkey", "collector", "prometheus", "alertmanager", "jaeger"),
-        *("grafana", "postgres-exporter", "valkey-exporter", "victoria-logs", "volumes"),
+        *("grafana", "postgres-exporter", "valkey-exporter", "victoria-logs", "volumes", "collector-queues"),
     }
     assert "victoria-logs" not in parsed(profiles=())["services"]
     assert "victoria-logs" in parsed(profiles=("logs",))["services"]
@@ -127,6 +135,12 @@ def test_images_are_those_of_the_versions_file(services: dict[str, Any]) -> None
         assert re.search(r":v?\d+\.\d+(\.\d+)?(-[a-z-]+)?$", image), image
 
 
+def test_what_is_built_here_has_no_name_that_a_registry_would_be_asked_for(services: dict[str, Any]) -> None:
+    """Services that build one name at once fail with "already exists", and `config --lock-image-digests` asks for it."""
+    built = {name: service.get("image") for name, service in services.items() if "build" in service}
+    assert built == dict.fromkeys(("app", "worker", "beat", "collector-queues"))
+
+
 def test_only_the_app_and_grafana_are_published_and_only_here(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
     assert {name: [port["target"] for port in ports] for name, ports in published.items()} == {
@@ -159,7 +173,6 @@ def test_every_service_is_bounded_and_has_no_rights(services: dict[str, Any], ra
         assert service["cpus"] > 0, name
         assert int(service["mem_limit"]) > 0, name
         assert service["pids_limit"] > 0, name
-        assert service["read_only"] is True, name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
         assert service["logging"]["options"]["max-size"], name
@@ -170,12 +183,23 @@ def test_every_service_is_bounded_and_has_no_rights(services: dict[str, Any], ra
             assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"]), name
             assert "cap_add" not in service, name
         assert ("healthcheck" in service) != bool(raw[name].get("x-no-healthcheck")), name
+        assert (service["restart"] == "no") == (name in ONE_SHOT), name
+    assert {name for name, service in services.items() if "healthcheck" not in service} == BARE | ONE_SHOT
+
+
+def test_a_root_is_read_only_unless_compose_has_to_copy_a_secret_into_it(services: dict[str, Any]) -> None:
+    """Where both meet, compose creates the container and does not start it; its parser takes it."""
+    secrets = yaml.safe_load(COMPOSE.read_text())["secrets"]
+    copied = {name for name, secret in secrets.items() if "file" not in secret}
+    for name, service in services.items():
+        gets = {secret["source"] for secret in service.get("secrets", [])} & copied
+        assert service.get("read_only", False) is not bool(gets), name
 
 
 def test_dependencies_wait_for_what_can_be_waited_for(services: dict[str, Any]) -> None:
     for name, service in services.items():
         for other, how in service.get("depends_on", {}).items():
-            if other == "volumes":
+            if other in ONE_SHOT:
                 assert how["condition"] == "service_completed_successfully"
             else:
                 healthy = "healthcheck" in services[other]
@@ -187,7 +211,7 @@ def test_no_secret_is_in_a_command_or_in_the_environment_of_a_server(services: d
         shown = json.dumps({key: value for key, value in service.items() if key != "environment"})
         assert "secret of" not in shown, name
         holders = [key for key, value in (service.get("environment") or {}).items() if "secret of" in str(value)]
-        assert holders == (["PGPASSWORD"] if "build" in service else []), name
+        assert holders == (["PGPASSWORD"] if name in {"app", "worker", "beat"} else []), name
 
 
 def test_what_is_mounted_from_the_checkout_is_there_and_read_only(services: dict[str, Any]) -> None:
@@ -209,24 +233,46 @@ def test_nobody_can_stop_or_empty_a_prometheus_whose_page_is_published() -> None
     assert not {"--web.enable-lifecycle", "--web.enable-admin-api"} & set(flags)
 
 
+def test_damaged_queue_files_are_moved_aside_before_the_collector_starts(
+    services: dict[str, Any], tmp_path: Path
+) -> None:
+    check, runs = services["collector-queues"], services["collector"]
+    assert runs["depends_on"]["collector-queues"]["condition"] == "service_completed_successfully"
+    assert check["user"] == runs["user"]
+    (volume,) = check["volumes"]
+    assert volume in runs["volumes"]
+    assert f"${{env:OTEL_CC_COLLECTOR_STATE:-{volume['target']}}}" in (ROOT / "collector" / "base.yaml").read_text()
+    assert "OTEL_CC_COLLECTOR_STATE" not in runs["environment"]
+
+    python, *arguments, state = check["command"]
+    assert (python, state) == ("python", volume["target"])
+    (tmp_path / "queue").mkdir()
+    (tmp_path / "queue" / "file").write_text("no queue")
+    command = [sys.executable, *arguments, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert not (tmp_path / "queue" / "file").exists()
+    assert len([*(tmp_path / "damaged").iterdir()]) == 1
+
+
 def test_every_volume_is_given_to_the_user_of_the_service_that_writes_it(services: dict[str, Any]) -> None:
     given: dict[str, str] = {}
     for owner, names in re.findall(r"^chown (\S+) (.*)$", services["volumes"]["command"][0], re.MULTILINE):
         given |= dict.fromkeys(names.split(), owner)
     assert set(given) == set(parsed()["volumes"]) == {volume["source"] for volume in services["volumes"]["volumes"]}
     writers = {
-        volume["source"]: service["user"]
+        (volume["source"], service["user"])
         for name, service in services.items()
         for volume in service.get("volumes", [])
         if name != "volumes" and volume["type"] == "volume" and not volume.get("read_only")
     }
-    assert writers == given
+    assert writers == {*given.items()}
     for name, service in services.items():
         if name != "volumes" and any(volume["type"] == "volume" for volume in service.get("volumes", [])):
             assert "volumes" in service["depends_on"], name
 
 
-@pytest.mark.parametrize("overlay", ["local", "logs"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_the_collector_accepts_its_files_with_what_compose_gives_it(services: dict[str, Any], overlay: str) -> None:
     command = collector.command("validate", [overlay])
     env = {"PATH": os.environ["PATH"], **services["collector"]["environment"]}
@@ -250,13 +296,13 @@ def test_variables_of_the_collector_and_jaeger_are_read_by_their_files(services:
 
 
 def test_every_scrape_target_is_a_service_and_every_address_of_one_leads_to_one(services: dict[str, Any]) -> None:
-    prometheus = yaml.safe_load((ROOT / "collector" / "prometheus.yaml").read_text())
+    settings = yaml.safe_load((ROOT / "collector" / "prometheus.yaml").read_text())
     listed = [
-        target for job in prometheus["scrape_configs"] for entry in job["static_configs"] for target in entry["targets"]
+        target for job in settings["scrape_configs"] for entry in job["static_configs"] for target in entry["targets"]
     ]
     listed += [
         target
-        for entry in prometheus["alerting"]["alertmanagers"]
+        for entry in settings["alerting"]["alertmanagers"]
         for c in entry["static_configs"]
         for target in c["targets"]
     ]

@@ -7,14 +7,27 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 import yaml
 
 from otel_cc import distro
-from otel_cc.local import collector, postgres, programs
+from otel_cc.local import (
+    alertmanager,
+    collector,
+    jaeger,
+    postgres,
+    postgres_exporter,
+    programs,
+    prometheus,
+    redis_exporter,
+    stack,
+    valkey,
+    victoria_logs,
+)
 from otel_cc.local.postgres_exporter import ROLE
 from otel_cc.local.process import Processes
 from tools import versions
@@ -70,6 +83,14 @@ def raw() -> dict[str, Any]:
     """The services as they are written: the parser drops our own keys."""
     found: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
     return found
+
+
+def on_host(service: dict[str, Any], path: str) -> Path:
+    """Where in the checkout a path of a container is."""
+    for volume in service["volumes"]:
+        if volume["type"] == "bind" and PurePosixPath(path).is_relative_to(volume["target"]):
+            return Path(volume["source"]) / PurePosixPath(path).relative_to(volume["target"])
+    raise AssertionError(f"nothing is mounted at {path}")
 
 
 def variables(*files: Path) -> set[str]:
@@ -223,8 +244,61 @@ def test_what_is_mounted_from_the_checkout_is_there_and_read_only(services: dict
                 assert volume["read_only"] is True
                 mounted.add(str(Path(volume["source"]).relative_to(ROOT)))
     # The very files that otel_cc/local starts the processes with.
-    assert {"collector", "collector/prometheus.yaml", "collector/prometheus.flags", "collector/jaeger.yaml"} <= mounted
-    assert {"collector/alertmanager.yaml", "collector/postgres-exporter", "grafana/provisioning"} <= mounted
+    assert {"collector", "collector/jaeger.yaml", "collector/alertmanager.yaml"} <= mounted
+    assert {"collector/postgres-exporter", "grafana/provisioning"} <= mounted
+
+
+def test_rules_of_prometheus_are_looked_for_where_the_stack_of_processes_does(services: dict[str, Any]) -> None:
+    source = ROOT / "collector" / "prometheus.yaml"
+    settings = yaml.safe_load(source.read_text())
+    (place,) = re.findall(r"--config\.file=(\S+)", "\n".join(services["prometheus"]["command"]))
+    assert on_host(services["prometheus"], place) == source
+    found = [on_host(services["prometheus"], str(Path(place).parent / rules)) for rules in settings["rule_files"]]
+    assert [*map(str, found)] == prometheus.render(settings, source.parent, {}, None, "")["rule_files"]
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[dict[str, list[str]]]:
+    """The command lines of the stack of processes, by the name of the service."""
+    with Processes() as running:
+        database = postgres.start(running, config=stack.DATABASE)
+        started = {
+            "prometheus": prometheus.start(running, wait=False),
+            "alertmanager": alertmanager.start(running, wait=False),
+            "jaeger": jaeger.start(running, wait=False),
+            "postgres-exporter": postgres_exporter.start(running, database, wait=False),
+            "valkey-exporter": redis_exporter.start(running, valkey.start(running), wait=False),
+            "victoria-logs": victoria_logs.start(running, wait=False),
+        }
+        commands = {name: [*server.process.argv] for name, server in started.items()}
+        yield {name: command[1:] for name, command in {**commands, "collector": collector.command()}.items()}
+
+
+def shape(argument: str) -> str:
+    """An argument without what a container has elsewhere: addresses, and folders."""
+    name, equals, value = argument.partition("=")
+    if value.startswith("/"):
+        value = Path(value).name if Path(value).suffix else "a folder"
+    return name + equals + re.sub(r"[\w.-]*:\d+$", "an address", value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["collector", "prometheus", "alertmanager", "jaeger", "postgres-exporter", "valkey-exporter", "victoria-logs"],
+)
+def test_a_program_has_the_arguments_that_it_has_in_the_stack_of_processes(
+    services: dict[str, Any], processes: dict[str, list[str]], name: str
+) -> None:
+    given: list[str] = []
+    for argument in services[name]["command"]:
+        file = argument.startswith("@")
+        given += on_host(services[name], argument[1:]).read_text().split() if file else [argument]
+    assert sorted(map(shape, given)) == sorted(map(shape, processes[name]))
+
+
+def test_postgresql_has_the_settings_that_it_has_in_the_stack_of_processes(services: dict[str, Any]) -> None:
+    given = dict(argument.removeprefix("-c").split("=", 1) for argument in services["postgres"]["command"][1:])
+    assert stack.DATABASE.items() <= given.items()
 
 
 def test_nobody_can_stop_or_empty_a_prometheus_whose_page_is_published() -> None:

@@ -55,7 +55,7 @@ def start(
     }
     process = processes.start(
         name,
-        [binary, "--config", str(shipped("collector/jaeger.yaml"))],
+        [binary, f"--config={shipped('collector/jaeger.yaml')}"],
         env=environment(settings),
         cwd=data,
         ready=answers(health_port, "/status", '"status":"StatusOK"'),

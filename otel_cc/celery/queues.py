@@ -1,23 +1,38 @@
 """How many messages wait in the queues, and for how long: what the broker says when it is asked.
 
-Redis and Valkey: the length of the list of each priority, and the message at its consuming end, in one round trip.
+Redis and Valkey: the length of the list of each priority, and when the message at its consuming end was published, in one
+round trip.
 RabbitMQ: a passive declare, which creates nothing and counts what is ready. What a worker has prefetched is in no queue.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from time import time
+from time import monotonic, time
 from typing import Any, NamedTuple
 
 from otel_cc import guard
 from otel_cc.celery import published
 from otel_cc.metrics.catalogue import BOUNDS
 
-# A longer message is not read for its age.
-_LARGEST = 4_000_000
+# A longer message is not looked at: to copy it is work for the broker.
+_LARGEST = 1_000_000
+# No command reads a part of a message, and one may be larger than what the network and this process should carry. So the
+# broker looks for our header, at the end, where Celery puts the headers, and answers with a few bytes; with a number for
+# one that is too large, whose copy it need not keep either.
+_HEAD = f"""
+local head = redis.call('LINDEX', KEYS[1], -1)
+if not head then return false end
+if #head > {_LARGEST} then
+  head = nil
+  pcall(function() collectgarbage() end)
+  return 1
+end
+return string.match(string.sub(head, -65536), '"{published.HEADER}":%s*"([%d.]+)"') or ''
+"""
+# Seconds until a message is asked for again that was too large, or that the broker does not look at for us.
+_AGAIN = 600.0
 
 
 class Depth(NamedTuple):
@@ -59,51 +74,56 @@ class _Redis:
         self._channel = connection.channel()
         # Kombu's own client puts the key prefix before the keys of some commands only.
         self._client: Any = Redis(connection_pool=self._channel.pool)
+        self._later: dict[str, float] = {}
 
     def read(self, names: Sequence[str]) -> dict[str, Depth]:
+        keys = {name: self._keys(name) for name in names}
+        every = [key for mine in keys.values() for key in mine]
+        heads = [key for key in every if self._later.get(key, 0.0) <= monotonic()]
         pipe = self._client.pipeline(transaction=False)
-        counts = []
-        for name in names:
-            keys = self._keys(name)
-            counts.append(len(keys))
-            for key in keys:
-                pipe.llen(key)
-                pipe.lindex(key, -1)
-        answers = iter(pipe.execute(raise_on_error=False))
+        for key in every:
+            pipe.llen(key)
+        for key in heads:
+            pipe.eval(_HEAD, 1, key)
+        answers = pipe.execute(raise_on_error=False)
         now = time()
+        counts = dict(zip(every, answers, strict=False))
+        ages: dict[str, float | None] = {}
+        for key, head in zip(heads, answers[len(every) :], strict=True):
+            if not isinstance(counts[key], Exception):
+                ages[key] = self._age(key, head, now)
         found = {}
-        for name, count in zip(names, counts, strict=True):
-            mine = list(islice(answers, 2 * count))
-            errors = [answer for answer in mine if isinstance(answer, Exception)]
+        for name, mine in keys.items():
+            errors = [counts[key] for key in mine if isinstance(counts[key], Exception)]
             if errors:
                 _unknown(name, errors[0])
             else:
-                found[name] = Depth(sum(mine[::2]), _oldest(mine[1::2], now))
+                known = [age for age in map(ages.get, mine) if age is not None]
+                messages = sum(counts[key] for key in mine)
+                found[name] = Depth(messages, max(known, default=None if messages else 0.0))
         return found
+
+    def _age(self, key: str, head: Any, now: float) -> float | None:
+        """How long the next message of a list has waited, or None when that is not known or there is none.
+
+        :param head: the answer of the broker
+        """
+        if isinstance(head, bytes):
+            # Anybody who reaches the broker can have written it.
+            return published.waited({published.HEADER: head}, None, now)
+        if head is not None:
+            self._later[key] = monotonic() + _AGAIN
+            if isinstance(head, Exception):
+                guard.warn_once(
+                    "age", "the age of the oldest Celery task is not known, allow the Redis command EVAL: %s", head
+                )
+        return None
 
     def _keys(self, name: str) -> list[str]:
         """The lists of a queue, one for each step of priority."""
         channel = self._channel
         steps = (channel._q_for_pri(name, step) for step in channel.priority_steps)
         return [channel.global_keyprefix + key for key in dict.fromkeys(steps)]
-
-
-def _oldest(heads: Sequence[bytes | None], now: float) -> float | None:
-    """The age of the oldest of some messages, in seconds; see :class:`Depth`."""
-    ages = [_age(head, now) for head in heads if head is not None]
-    return max((age for age in ages if age is not None), default=None if ages else 0.0)
-
-
-def _age(raw: bytes, now: float) -> float | None:
-    if len(raw) > _LARGEST:
-        return None
-    try:
-        # Anybody who reaches the broker can have written it.
-        message = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    headers = message.get("headers") if isinstance(message, dict) else None
-    return published.waited(headers, None, now) if isinstance(headers, dict) else None
 
 
 class _RabbitMQ:

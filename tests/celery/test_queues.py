@@ -88,10 +88,53 @@ def test_what_a_stranger_put_into_the_queue_is_counted_and_has_no_age(
     headers: list[Any] = [None, 1, [], {}, {HEADER: 1.0}, {HEADER: "nan"}, {HEADER: "9" * 40}, {HEADER: "-1e400"}]
     odd = [json.dumps({"headers": value}).encode() for value in headers]
     odd += [b"", b"\xff", b"{", b"null", b"[1]", b"[" * 200_000, b'{"headers":' * 50_000, b"1" * 10_000]
-    odd += [b'{"body": "' + b"x" * 5_000_000 + b'"}']
+    odd += [b'{"headers": {"%s": "1"}, "body": "%s"}' % (HEADER.encode(), b"x" * size) for size in (100_000, 5_000_000)]
     for raw in odd:
         client.rpush("odd", raw)
         assert read(["odd"])["odd"] == Depth(client.llen("odd"), None), raw[:80]
+
+
+def sent_bytes(client: redis.Redis) -> int:
+    return int(client.info("stats")["total_net_output_bytes"])
+
+
+def test_a_large_message_stays_at_the_broker_and_is_not_asked_for_again_soon(
+    connect: Connect, valkey: Valkey, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, connection = connect(valkey.database(5))
+    read = queues.reader(connection, "redis")
+    send(app, "large", 50, args=["x" * 500_000])
+    before = sent_bytes(client)
+    assert read(["large"])["large"].oldest == pytest.approx(50, abs=2)
+    client.delete("large")
+    send(app, "large", 40, args=["x" * 20_000_000])
+    send(app, "large", 30)
+    for _ in range(3):
+        assert read(["large"]) == {"large": Depth(2, None)}
+    assert sent_bytes(client) - before < 50_000
+    script = client.info("commandstats")["cmdstat_eval"]["calls"]
+    client.rpop("large")
+    assert read(["large"]) == {"large": Depth(1, None)}
+    # Those of the other priorities.
+    assert client.info("commandstats")["cmdstat_eval"]["calls"] - script == 3
+    monkeypatch.setattr(queues, "monotonic", lambda: time.monotonic() + 601)
+    assert read(["large"])["large"].oldest == pytest.approx(30, abs=2)
+
+
+def test_a_broker_that_runs_no_scripts_for_us_still_counts(
+    connect: Connect, valkey: Valkey, client: redis.Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    client.acl_setuser(
+        "counts", enabled=True, passwords=["+secret"], categories=["+@all", "-@scripting"], keys=["*"], channels=["*"]
+    )
+    app, connection = connect(valkey.database(5).replace("//", "//counts:secret@"))
+    send(app, "many", 5)
+    read = queues.reader(connection, "redis")
+    for _ in range(3):
+        assert read(["many", "none"]) == {"many": Depth(1, None), "none": Depth(0, 0.0)}
+    (line,) = [record.getMessage() for record in caplog.records if "EVAL" in record.getMessage()]
+    assert "is not known" in line
+    assert "secret" not in line
 
 
 def test_a_queue_that_cannot_be_read_is_left_out_and_the_others_are_not(

@@ -65,6 +65,11 @@ def serving(kind: str) -> None:
         report.publish(kind)
 
 
+def serves(kind: str) -> bool:
+    """Whether this process serves as what :func:`serving` calls ``kind``."""
+    return (os.getpid(), kind) in _serving
+
+
 def when_serving(callback: Callable[[], None]) -> None:
     """Run ``callback`` once, when this process starts to serve: for telemetry that helper processes must not export.
 

@@ -1,9 +1,10 @@
 """Queues and workers seen from outside of the workers, so that they are still reported when every worker is dead.
 
 No program has to be started for it: a daemon thread looks, in whatever long-lived process knows the application: the
-main process of a worker, beat, and any process that has published a task. Of those on a machine one at a time does it
-for each queue (claims.py), and another takes over within one interval when it ends. It has a connection of its own and
-asks once in 15 s, so the application waits for nothing; a broker that does not answer makes a gap, never an old number.
+main process of a worker, beat, any process that has published a task, and one that serves requests. Of those on a machine
+one at a time does it for each queue (claims.py), and another takes over within one interval when it ends. It has a
+connection of its own and asks once in 15 s, so the application waits for nothing; a broker that does not answer makes a
+gap, never an old number.
 """
 
 from __future__ import annotations
@@ -13,22 +14,26 @@ import threading
 import time
 from functools import lru_cache
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
+from weakref import WeakSet
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics as otel_metrics
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from otel_cc import fork, guard, metrics, settings
+from otel_cc import fork, guard, lifecycle, metrics, settings
 from otel_cc.celery import broker, queues
 from otel_cc.celery.claims import Claims
 from otel_cc.celery.listener import Listener
 
 # Seconds: between two looks at the queues and two tries to take over, between two counts of the workers, the age at which
-# a number is no longer shown, and how long a process must live after its first publish to be worth a connection.
+# a number is no longer shown, and how long a process must live after it began to publish or to serve to be worth a connection.
 INTERVAL = 15.0
 LISTEN = 5.0
 STALE = 60.0
 PATIENCE = 5.0
+# Brokers that a process looks at: each is a thread and a connection.
+MOST = 16
 
 _CONNECT_TIMEOUT = 3.0
 # For a broker that takes the connection and then says nothing.
@@ -36,17 +41,19 @@ _TIMEOUTS: dict[str, dict[str, float]] = {
     "redis": {"socket_connect_timeout": _CONNECT_TIMEOUT, "socket_timeout": 10.0},
     "rabbitmq": {"read_timeout": 10.0, "write_timeout": 10.0},
 }
-_WORKERS = "the workers"
 _PLACE = "the monitor of the Celery queues"
 
 _monitors: dict[str, Monitor] = {}
-_asked: set[int] = set()
+_asked: WeakSet[Any] = WeakSet()
 _worker: int | None = None
+# For the monitors and their applications; never held while Celery or a broker is asked.
+_lock = threading.Lock()
 
 
 class Monitor(threading.Thread):
-    """Looks at one broker.
+    """Looks at one broker, as long as there is an application of it.
 
+    :param app: the first application
     :param identity: of the broker
     :param connection: kombu's, not connected
     :param delay: seconds to wait before anything
@@ -55,9 +62,11 @@ class Monitor(threading.Thread):
     def __init__(self, app: Any, identity: str, system: str, connection: Any, delay: float) -> None:
         super().__init__(name="otel-cc-celery-monitor", daemon=True)
         self.system = system
-        # Taken from the application here, once: Celery imports and computes them under locks, and a child that is forked
-        # while our thread holds one could wait for it for ever.
-        self.tables, self._receiver = [app.amqp.queues], app.events.Receiver
+        # Not kept alive: a process may make an application for each of its customers.
+        self.apps = WeakSet([app])
+        # Those who send their heartbeats elsewhere are heard by others.
+        self._workers_claim = f"the workers at {app.conf.event_exchange}"
+        self._identity = identity
         self._connection = connection
         self._claims = Claims(identity)
         self._delay = delay
@@ -89,7 +98,7 @@ class Monitor(threading.Thread):
         otel_context.attach(otel_context.Context())
         with suppress_instrumentation():
             time.sleep(self._delay)
-            while True:
+            while not self._over():
                 time.sleep(self._turn())
 
     def _turn(self) -> float:
@@ -120,10 +129,28 @@ class Monitor(threading.Thread):
 
     _failures = 0
 
+    def _over(self) -> bool:
+        """Whether the last application is gone, and with it this monitor."""
+        with _lock:
+            if self.apps:
+                return False
+            if _monitors.get(self._identity) is self:
+                del _monitors[self._identity]
+            return True
+
     def _mine(self) -> list[str]:
         """What this process is the one for: names of queues, and the workers."""
-        known = queues.names([queue for table in self.tables for queue in list(dict.values(table))])
-        return [name for name in (_WORKERS, *known) if self._claims.take(name)]
+        with _lock:
+            apps = list(self.apps)
+        if not apps:
+            return []
+        known = queues.names([queue for app in apps for queue in list(dict.values(app.amqp.queues))])
+        return [name for name in (self._workers_claim, *known) if self._claims.take(name)]
+
+    def _listener(self, connection: Any) -> Listener | None:
+        with _lock:
+            app = next(iter(self.apps), None)
+        return None if app is None else Listener(app.events.Receiver, connection, self.system)
 
     def _watch(self) -> None:
         with self._connection.clone() as connection:
@@ -132,18 +159,20 @@ class Monitor(threading.Thread):
             listener: Listener | None = None
             deaf = False
             while mine := self._mine():
-                self._depths = read([name for name in mine if name != _WORKERS])
+                self._depths = read([name for name in mine if name != self._workers_claim])
                 self._looked = time.monotonic()
                 if self._depths:
                     self._seen = time.time()
                 self._failures = 0
                 until = self._looked + INTERVAL
                 while (left := until - time.monotonic()) > 0:
-                    if deaf or _WORKERS not in mine:
+                    if deaf or self._workers_claim not in mine:
                         time.sleep(left)
                         continue
                     try:
-                        listener = listener or Listener(self._receiver, connection, self.system)
+                        listener = listener or self._listener(connection)
+                        if listener is None:
+                            return
                         self._workers = listener.listen(min(left, LISTEN))
                         self._counted = time.monotonic()
                     except connection.channel_errors as error:
@@ -169,6 +198,7 @@ def connect(signals: Any) -> None:
         (signals.beat_init, _starts),
     ):
         signal.connect(receiver, weak=False, dispatch_uid=f"otel_cc.monitor.{signal.name}")
+    lifecycle.when_serving(_serves)
 
 
 def published(app: Any) -> None:
@@ -176,8 +206,26 @@ def published(app: Any) -> None:
 
     :param app: Celery's application
     """
-    if id(app) not in _asked:
-        start(app, PATIENCE)
+    if app not in _asked:
+        with guard.guarded(_PLACE):
+            start(app, PATIENCE)
+
+
+def _serves() -> None:
+    """Who serves may publish, and may be the only one that is left: after a restart, with nothing to do.
+
+    Here, before the first request, what Celery computes of an application is not computed by two threads.
+    """
+    if not lifecycle.serves("asgi"):
+        # Workers and beat have their own moment.
+        return
+    from celery import _state
+
+    for app in list(_state._get_active_apps()):
+        with guard.guarded(_PLACE):
+            # Celery makes applications of its own, without a broker; and who runs tasks eagerly may have none.
+            if app.conf.broker_url and not app.conf.task_always_eager:
+                start(app, PATIENCE)
 
 
 def start(app: Any, delay: float = 0.0) -> None:
@@ -185,15 +233,14 @@ def start(app: Any, delay: float = 0.0) -> None:
 
     :param delay: seconds to wait before that
     """
-    _asked.add(id(app))
+    _asked.add(app)
     if _worker not in (None, os.getpid()):
         # The children of a worker, embedded beat among them, leave it to their parent.
         return
     if not settings.get().celery_monitor or not fork.metric_readers(otel_metrics.get_meter_provider()):
         return
     system = broker.system(app)
-    timeouts = _TIMEOUTS.get(system)
-    if timeouts is None:
+    if system not in _TIMEOUTS:
         # To ask a broker of the cloud costs money.
         return
     if _stops_the_loop():
@@ -203,20 +250,55 @@ def start(app: Any, delay: float = 0.0) -> None:
             "patched it: patch first, or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
         )
         return
-    chosen = app.conf.broker_transport_options
-    connection = app.connection_for_read(
-        connect_timeout=_CONNECT_TIMEOUT,
-        transport_options={name: value for name, value in timeouts.items() if name not in chosen},
-    )
-    identity = f"{connection.as_uri()} {chosen.get('global_keyprefix', '')}"
-    monitor = _monitors.get(identity)
-    if monitor is not None:
-        if not any(table is app.amqp.queues for table in monitor.tables):
-            monitor.tables.append(app.amqp.queues)
-        return
-    _monitors[identity] = monitor = Monitor(app, identity, system, connection, delay)
+    connection = connection_of(app, system)
+    broker_identity = identity(connection, system)
+    # Computed here, once: Celery imports and computes them under locks, and a child that is forked while our thread holds
+    # one could wait for it for ever.
+    app.amqp.queues, app.events.Receiver  # noqa: B018  it remembers them
+    with _lock:
+        if broker_identity in _monitors:
+            _monitors[broker_identity].apps.add(app)
+        elif len(_monitors) < MOST:
+            monitor = Monitor(app, broker_identity, system, connection, delay)
+            monitor.start()
+            _monitors[broker_identity] = monitor
+        else:
+            guard.warn_once(
+                "brokers",
+                "this process uses more than %d Celery brokers: the queues of the others are not read. Keep one "
+                "application for each broker, or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
+                MOST,
+            )
     _observe()
-    monitor.start()
+
+
+def connection_of(app: Any, system: str) -> Any:
+    """A connection for a monitor, not connected: it gives up soon, and is not cut while it only listens."""
+    chosen = app.conf.broker_transport_options
+    options = {name: value for name, value in _TIMEOUTS[system].items() if name not in chosen}
+    # Nothing is sent while it listens, which RabbitMQ must not take for death. Among the options it counts, whatever the
+    # address says.
+    options["heartbeat"] = 0
+    return app.connection_for_read(connect_timeout=_CONNECT_TIMEOUT, transport_options=options)
+
+
+def identity(connection: Any, system: str) -> str:
+    """What tells a broker, and the part of it that an application uses, from others; without passwords.
+
+    :param connection: kombu's
+    """
+    from kombu.utils.url import maybe_sanitize_url
+
+    address = connection.as_uri()
+    if system == "redis" and address.endswith("//"):
+        # No database is the first one.
+        address = f"{address[:-1]}0"
+    # The address of a socket comes without its database.
+    urls = [connection.hostname or "", *connection.alt]
+    databases = [database for url in urls for database in parse_qs(urlsplit(url).query).get("virtual_host", ())]
+    options = connection.transport_options
+    parts = [options.get(name, "") for name in ("master_name", "global_keyprefix")]
+    return " ".join([address, *map(maybe_sanitize_url, connection.alt), *databases, *map(repr, parts)])
 
 
 def _stops_the_loop() -> bool:
@@ -284,9 +366,10 @@ def _labels(system: str, name: str) -> dict[str, str]:
 
 
 def _after_fork() -> None:
+    global _asked, _lock
     # The threads are the parent's.
     _monitors.clear()
-    _asked.clear()
+    _asked, _lock = WeakSet(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

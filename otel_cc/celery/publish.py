@@ -123,19 +123,20 @@ class Publish:
             )
             self._publishes.duration.record(seconds, labels)
             self._publishes.sent.add(1, labels)
-            monitor.published(self._app)
             span = self.span
-            if span is not None:
-                if error is not None and span.is_recording():
-                    span.set_attribute("error.type", type_name(type(error)))
-                    span.set_status(StatusCode.ERROR)
-                    span.record_exception(error)
-                span.end()
+            if span is not None and error is not None and span.is_recording():
+                span.set_attribute("error.type", type_name(type(error)))
+                span.set_status(StatusCode.ERROR)
+                span.record_exception(error)
         except Exception:
             guard.failed("the span of a published Celery task")
         finally:
+            # Also when an exception of the application cannot say what it is.
+            if self.span is not None:
+                self.span.end()
             if self._token is not None:
                 otel_context.detach(self._token)
+        monitor.published(self._app)
 
 
 @lru_cache(maxsize=4096)

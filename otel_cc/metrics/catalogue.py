@@ -281,7 +281,11 @@ CATALOGUE: dict[str, Instrument] = {
         merged="max",
     ),
     "celery.workers": Instrument(
-        "celery", "gauge", "{worker}", "Workers whose heartbeat the monitor has heard lately.", merged="max"
+        "celery",
+        "gauge",
+        "{worker}",
+        "Workers whose heartbeat was heard lately, of every application that shares the broker.",
+        merged="max",
     ),
     "celery.monitor.heartbeat.timestamp": Instrument(
         "celery", "gauge", "s", "When the monitor last read the broker, in Unix time.", merged="max"

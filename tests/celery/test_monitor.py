@@ -37,6 +37,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     broker_connection_retry_on_startup=True,
     broker_transport_options=json.loads(os.environ.get("OPTIONS", "{}")),
+    event_exchange=os.environ.get("EVENTS", "celeryev"),
 )
 
 @app.task(name="one")
@@ -53,6 +54,42 @@ for _ in range(int(sys.argv[1])):
 print("published;", [thread.name for thread in threading.enumerate()], flush=True)
 threading.Event().wait()
 """
+# One that has published nothing, with an application that has no broker.
+IDLE = """
+from celery import Celery
+from fastapi import FastAPI
+import tasks
+eager = Celery("eager", broker="redis://127.0.0.1:1", set_as_current=False)
+eager.conf.task_always_eager = True
+nothing = Celery("nothing", set_as_current=False)
+app = FastAPI()
+"""
+# One that makes an application for each of its customers, more than it may look at.
+TENANTS = """
+import gc, sys, threading, time
+from tasks import app as shop
+from celery import Celery
+from otel_cc.celery import monitor
+
+def publish(number):
+    made = Celery(f"tenant{number}", broker=shop.conf.broker_url, set_as_current=False)
+    made.conf.broker_transport_options = {"global_keyprefix": f"tenant{number}:"}
+    made.send_task("one", queue=f"{shop.conf.task_default_queue}.{number}")
+    return made
+
+def count():
+    return sum(thread.name == "otel-cc-celery-monitor" for thread in threading.enumerate())
+
+made = [publish(number) for number in range(monitor.MOST + 4)]
+print("looks at", count(), flush=True)
+made.clear()
+while count():
+    gc.collect()
+    time.sleep(0.1)
+print("looks at", count(), flush=True)
+made.append(publish("last"))
+time.sleep(60)
+"""
 # What the test itself publishes, from a process that is not instrumented.
 PUBLISH = """
 import os, sys
@@ -62,7 +99,7 @@ for priority in range(int(sys.argv[1])):
     app.send_task("one", queue=os.environ["QUEUE"], priority=priority)
 """
 THREAD = "otel-cc-celery-monitor"
-FILES = {"tasks.py": TASKS, "api.py": API, "publish.py": PUBLISH}
+FILES = {"tasks.py": TASKS, "api.py": API, "publish.py": PUBLISH, "idle.py": IDLE, "tenants.py": TENANTS}
 
 
 class Stage:
@@ -74,9 +111,9 @@ class Stage:
         self.env = {"BROKER": broker, "QUEUE": self.queue, **env}
         self.folder = launch.write(FILES)
 
-    def api(self, messages: int = 1, *, wait: bool = True) -> Process:
+    def api(self, messages: int = 1, *, wait: bool = True, **extra: str) -> Process:
         name = f"api{next(_numbers)}"
-        env = {**self.env, "OTEL_SERVICE_NAME": name}
+        env = {**self.env, "OTEL_SERVICE_NAME": name, **extra}
         argv = ["python", "api.py", str(messages)]
         return self.launch(argv, name=name, cwd=self.folder, env=env, ready=says("published;"), wait=wait)
 
@@ -155,6 +192,54 @@ def test_the_death_of_every_worker_is_seen_by_who_published(
     ages = [point for point in stage.points("celery.queue.oldest.age") if point.attributes == depth.attributes]
     # A message of a process without us does not say its age; an empty queue is as young as can be.
     assert {point.value for point in ages} <= ({0.0} if broker == "valkey" else set())
+
+
+def test_an_api_that_has_nothing_to_do_sees_that_there_is_no_worker(launch: Launch, valkey: Valkey) -> None:
+    stage = Stage(launch, valkey.database(14))
+    stage.publish(2)
+    server = launch.uvicorn(app="idle:app", cwd=stage.folder, env=stage.env)
+    stage.depth(2)
+    stage.newest("celery.workers", 0)
+    assert "cannot be read" not in server.process.output()
+
+
+def test_who_only_knows_the_application_does_not_look(launch: Launch, valkey: Valkey) -> None:
+    stage = Stage(launch, valkey.database(14))
+    program = "import threading, idle, time\ntime.sleep(1)\nprint([t.name for t in threading.enumerate()])\n"
+    (Path(stage.folder) / "helper.py").write_text(program)
+    helper = launch(["python", "helper.py"], cwd=stage.folder, env=stage.env)
+    assert helper.wait() == 0
+    assert "MainThread" in helper.output()
+    assert THREAD not in helper.output()
+
+
+def test_applications_come_and_go_and_more_than_a_process_can_look_at_are_left_out(
+    launch: Launch, valkey: Valkey
+) -> None:
+    stage = Stage(launch, valkey.database(14))
+    process = launch(["python", "tenants.py"], cwd=stage.folder, env=stage.env)
+    wait_until(lambda: process.output().count("looks at") == 2, 20, "the monitors of the first have ended")
+    assert re.findall(r"looks at (\d+)", process.output()) == ["16", "0"]
+    (line,) = [line for line in process.output().splitlines() if "more than 16 Celery brokers" in line]
+    assert "OTEL_CC_CELERY_MONITOR_ENABLED=false" in line
+    name = f"{stage.queue}.last"
+    launch.sink.wait_metric(
+        "celery.queue.messages",
+        where=lambda point: point.attributes["messaging.destination.name"] == name and point.value == 1,
+    )
+
+
+def test_workers_that_send_their_heartbeats_elsewhere_are_counted_there(launch: Launch, valkey: Valkey) -> None:
+    stage = Stage(launch, valkey.database(15))
+    stage.env["EVENTS"] = "mail.events"
+    stage.worker("--pool", "solo")
+    mail, shop = stage.api(), stage.api(EVENTS="shop.events")
+    # One process reads the queues, both listen.
+    wait_until(lambda: len({service(point) for point in stage.points("celery.workers")}) >= 2, 15, "both have counted")
+    counts = {service(point): point.value for point in stage.points("celery.workers")}
+    assert counts.pop(shop.name) == 0
+    assert set(counts.values()) == {1}
+    assert mail.name not in counts
 
 
 def test_the_oldest_message_that_says_its_age_grows_old(launch: Launch, valkey: Valkey) -> None:

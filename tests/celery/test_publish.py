@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.celery.test_instrumentor import outcome
 
 MEASURE = """
@@ -68,3 +70,29 @@ print(names(), sent)
         "messaging.destination.name": "celery",
     }
     assert found == f"['apply_async/one', 'run/one'] ({labels}, 1)"
+
+
+@pytest.mark.parametrize("unable", ["the monitor has no thread", "the exception has no text"])
+def test_the_span_ends_although_something_of_it_fails(unable: str) -> None:
+    code = f"""
+import threading
+from celery import Celery
+os.environ["OTEL_CC_STRICT"] = "false"
+app = Celery("shop", broker="redis://127.0.0.1:1", set_as_current=False)
+producer = app.amqp.Producer(app.connection_for_write(), auto_declare=False)
+class Broken(Exception):
+    def __str__(self):
+        raise OSError
+def fails(*args, **kwargs):
+    raise {"Broken" if "text" in unable else "RuntimeError"}
+producer.publish = fails
+if "thread" in {unable!r}:
+    threading.Thread.start = fails
+try:
+    app.send_task("one", producer=producer)
+except (Broken, RuntimeError):
+    print(trace.get_current_span() is trace.INVALID_SPAN)
+(span,) = exporter.get_finished_spans()
+print(span.name, span.status.status_code.name)
+"""
+    assert outcome(MEASURE + code).splitlines() == ["True", "publish one ERROR"]

@@ -116,7 +116,7 @@ class Monitor(threading.Thread):
                 _PLACE,
                 "the Celery broker cannot be read, so there are no metrics of its queues (%s): "
                 "check broker_url, or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
-                error,
+                _text(error),
             )
         except Exception:
             guard.failed(_PLACE)
@@ -299,6 +299,11 @@ def identity(connection: Any, system: str) -> str:
     options = connection.transport_options
     parts = [options.get(name, "") for name in ("master_name", "global_keyprefix")]
     return " ".join([address, *map(maybe_sanitize_url, connection.alt), *databases, *map(repr, parts)])
+
+
+def _text(error: Exception) -> str:
+    # That no Sentinel answers comes with the connections to them, and those of redis-py 6 with their passwords.
+    return str(error).partition(" : <")[0]
 
 
 def _stops_the_loop() -> bool:

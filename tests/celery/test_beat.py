@@ -6,15 +6,16 @@ import re
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import redis
-from celery import Celery
+from celery import VERSION, Celery
 from celery.beat import Scheduler
-from celery.schedules import schedule
+from celery.schedules import crontab, schedstate, schedule
 
 from otel_cc.celery import beat
 from otel_cc.celery.message import field
@@ -236,6 +237,48 @@ def test_a_run_that_could_not_be_published_stays_due(app: Celery, monkeypatch: p
     del scheduler.schedule["mail"]
     scheduler.tick()
     assert set(values(watch.next_dues())) == {"log"}
+    assert values(watch.last_starts()) == {}
+
+
+@pytest.mark.parametrize("enable_utc", [True, False])
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Kathmandu"])
+def test_a_crontab_is_due_by_the_clock_of_the_applications_time_zone(app: Celery, zone: str, enable_utc: bool) -> None:
+    app.conf.timezone, app.conf.enable_utc = zone, enable_utc
+    # Tomorrow at this time, less a few minutes: far enough from now, and across midnight somewhere.
+    due = (datetime.now(ZoneInfo(zone)) - timedelta(minutes=7)).replace(second=0, microsecond=0) + timedelta(days=1)
+    at = crontab(hour=due.hour, minute=due.minute, app=app)
+    app.conf.beat_schedule = {
+        "daily": {"task": "mail", "schedule": at},
+        "missed": {"task": "mail", "schedule": at},
+    }
+    scheduler = Scheduler(app)
+    missed = scheduler.schedule["missed"]
+    # Beat was not there when it should have run.
+    missed.last_run_at, missed.total_run_count = app.now() - timedelta(days=2), 1
+    watch = beat.Watch(scheduler)
+    before = time.time()
+    turn(scheduler, lambda: values(watch.last_starts()).get("missed", 0) >= before)
+    tomorrow = pytest.approx(due.timestamp(), abs=2)
+    assert values(watch.next_dues()) == {"daily": tomorrow, "missed": tomorrow}
+    assert set(values(watch.last_starts())) == {"missed"}
+
+
+@pytest.mark.skipif(VERSION < (5, 7), reason="Celery itself leaves such an entry at the head of its queue (#7649)")
+def test_an_entry_that_puts_itself_off_is_due_later(app: Celery) -> None:
+    class Hesitates(schedule):
+        answers = [schedstate(False, 0.05)]
+
+        def is_due(self, last_run_at: datetime) -> Any:
+            return self.answers.pop() if self.answers else schedstate(False, 100.0)
+
+    app.conf.beat_schedule = {"mail": {"task": "mail", "schedule": Hesitates(1.0, app=app)}}
+    scheduler = Scheduler(app)
+    watch = beat.Watch(scheduler)
+    turn(scheduler)
+    assert values(watch.next_dues())["mail"] < time.time() + 1
+    time.sleep(0.1)
+    turn(scheduler)
+    assert values(watch.next_dues()) == {"mail": pytest.approx(time.time() + 100, abs=2)}
     assert values(watch.last_starts()) == {}
 
 

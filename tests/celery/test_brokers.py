@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from redis import ConnectionPool
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from otel_cc import guard, settings
 from otel_cc.celery import broker, monitor
@@ -18,6 +21,7 @@ from otel_cc.local.rabbitmq import RabbitMQ
 
 SECRET = "a-secret"
 SENTINEL = f"sentinel://:{SECRET}@127.0.0.1:1;sentinel://:{SECRET}@127.0.0.1:2"
+ONCE = {"password": SECRET, "retry": Retry(NoBackoff(), 0)}
 # The address, and the transport options. A port that nobody listens at.
 DIFFERENT: list[tuple[str, dict[str, Any]]] = [
     (f"redis://:{SECRET}@127.0.0.1:1/0", {}),
@@ -28,9 +32,9 @@ DIFFERENT: list[tuple[str, dict[str, Any]]] = [
     (f"redis+socket://:{SECRET}@/nowhere/valkey.sock", {}),
     (f"redis+socket:///nowhere/valkey.sock?virtual_host=3&password={SECRET}", {}),
     (f"redis+socket:///nowhere/valkey.sock?virtual_host=4&password={SECRET}", {}),
-    (SENTINEL, {"master_name": "shop", "sentinel_kwargs": {"password": SECRET}}),
-    (SENTINEL, {"master_name": "mail", "sentinel_kwargs": {"password": SECRET}}),
-    (f"{SENTINEL}/2".replace("1;", "1/2;"), {"master_name": "mail"}),
+    (SENTINEL, {"master_name": "shop", "sentinel_kwargs": ONCE}),
+    (SENTINEL, {"master_name": "mail", "sentinel_kwargs": ONCE}),
+    (f"{SENTINEL}/2".replace("1;", "1/2;"), {"master_name": "mail", "sentinel_kwargs": ONCE}),
     (f"amqp://shop:{SECRET}@127.0.0.1:1//", {}),
     (f"amqp://shop:{SECRET}@127.0.0.1:1/mail", {}),
     (f"amqp://shop:{SECRET}@127.0.0.1:1//;amqp://shop:{SECRET}@127.0.0.1:2//", {}),
@@ -77,8 +81,10 @@ def test_a_broker_is_the_same_however_it_is_written(urls: list[str]) -> None:
 
 @pytest.mark.parametrize(("url", "options"), DIFFERENT, ids=str)
 def test_no_password_is_in_the_name_of_a_broker_or_in_the_line_about_one_that_is_gone(
-    url: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture
+    url: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As in redis-py 6.
+    monkeypatch.setattr(ConnectionPool, "__repr__", lambda pool: f"<Pool({pool.connection_kwargs})>")
     app, system, connection, name = made(url, options)
     with caplog.at_level(logging.DEBUG, "otel_cc"):
         Monitor(app, name, system, connection, 0.0)._turn()

@@ -263,13 +263,12 @@ def test_a_crontab_is_due_by_the_clock_of_the_applications_time_zone(app: Celery
     assert set(values(watch.last_starts())) == {"missed"}
 
 
-@pytest.mark.skipif(VERSION < (5, 7), reason="Celery itself leaves such an entry at the head of its queue (#7649)")
 def test_an_entry_that_puts_itself_off_is_due_later(app: Celery) -> None:
-    class Hesitates(schedule):
-        answers = [schedstate(False, 0.05)]
+    answers = [schedstate(False, 0.05)]
 
+    class Hesitates(schedule):
         def is_due(self, last_run_at: datetime) -> Any:
-            return self.answers.pop() if self.answers else schedstate(False, 100.0)
+            return answers.pop() if answers else schedstate(False, 100.0)
 
     app.conf.beat_schedule = {"mail": {"task": "mail", "schedule": Hesitates(1.0, app=app)}}
     scheduler = Scheduler(app)
@@ -278,7 +277,9 @@ def test_an_entry_that_puts_itself_off_is_due_later(app: Celery) -> None:
     assert values(watch.next_dues())["mail"] < time.time() + 1
     time.sleep(0.1)
     turn(scheduler)
-    assert values(watch.next_dues()) == {"mail": pytest.approx(time.time() + 100, abs=2)}
+    # An older Celery leaves it at the head of its queue (celery #7649).
+    later = 100 if VERSION >= (5, 7) else 0
+    assert values(watch.next_dues()) == {"mail": pytest.approx(time.time() + later, abs=2)}
     assert values(watch.last_starts()) == {}
 
 

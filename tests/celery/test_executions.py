@@ -56,6 +56,8 @@ WORKERS: dict[str, tuple[list[str], dict[Row, int], dict[str, str]]] = {
     "solo": (["solo"], EVERY_POOL, {}),
     # Celery 5.3 cannot terminate a greenlet.
     "gevent": (["gevent", "-c", "4"], EVERY_POOL | (TERMINATED if hasattr(green, "_terminate") else {}), {}),
+    "eventlet": (["eventlet", "-c", "4"], EVERY_POOL | TERMINATED, {}),
+    "rabbitmq": (["prefork", "-c", "2"], EVERY_POOL | EXITS, {}),
     "contrib": (["prefork", "-c", "2", "--max-tasks-per-child", "1"], EVERY_POOL | EXITS | TERMINATED, CONTRIB),
 }
 
@@ -109,6 +111,7 @@ class Played:
 
     def __init__(self, stage: Stage, worker: Process, driver: Driver, wanted: dict[Row, int]) -> None:
         self.stage, self.worker, self.driver, self.wanted = stage, worker, driver, wanted
+        self.system = "rabbitmq" if stage.variables["BROKER"].startswith("amqp") else "redis"
 
     def wait(self, outcomes: dict[Row, int]) -> None:
         def complete() -> bool:
@@ -129,7 +132,7 @@ def played(stages: Callable[..., Stage]) -> dict[str, Played]:
     """All the workers at once, each on a queue of its own."""
     began: dict[str, Played] = {}
     for name, (arguments, wanted, env) in WORKERS.items():
-        stage = stages("valkey", **env)
+        stage = stages("rabbitmq" if name == "rabbitmq" else "valkey", **env)
         worker = stage.worker("--pool", *arguments, wait=False)
         began[name] = Played(stage, worker, stage.driver(), wanted)
     for name, play in began.items():
@@ -232,7 +235,7 @@ def test_the_labels_of_all_outcomes_are_the_same(worker: Played) -> None:
         further = set(point.attributes) - names
         assert names <= set(point.attributes)
         assert further <= {"error.type", "celery.task.revoked.reason"}
-        assert point.attributes["messaging.system"] == "redis"
+        assert point.attributes["messaging.system"] == worker.system
         assert point.attributes["messaging.destination.name"] == worker.stage.variables["QUEUE"]
 
 

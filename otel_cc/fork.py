@@ -16,7 +16,7 @@ from typing import Any
 
 from opentelemetry import metrics, trace
 
-from otel_cc import guard
+from otel_cc import guard, identity
 from otel_cc.tracing.processor import SpanQueue
 
 
@@ -33,7 +33,7 @@ def install() -> None:
 
 def _repair() -> None:
     # Nothing may raise here: the child would print it into the middle of whatever it is doing.
-    for step in (_repair_tracing, _repair_metrics, _repair_logs):
+    for step in (identity.after_fork, _repair_tracing, _repair_metrics, _repair_logs):
         try:
             step()
         except Exception:

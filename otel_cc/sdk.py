@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
-from otel_cc import fork, guard, lifecycle, report, settings
+from otel_cc import fork, guard, identity, lifecycle, report, settings
 from otel_cc.otlp import client
 from otel_cc.otlp import exporters as otlp
 from otel_cc.tracing import propagator, sampler
@@ -64,6 +64,8 @@ def adopt() -> None:
             provider.add_span_processor(RequestIdOnSpans())
         for tracer in getattr(provider, "_tracers", {}).values():
             tracer.id_generator, tracer.sampler = provider.id_generator, provider.sampler
+    with guard.guarded("the identity of the process"):
+        identity.settle()
     for signal in _SIGNALS:
         report.destination(signal, _destination(signal))
 

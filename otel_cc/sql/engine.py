@@ -18,7 +18,7 @@ from otel_cc import context, guard, settings
 from otel_cc.sql import pool
 from otel_cc.sql.budget import Budget
 from otel_cc.sql.commenter import Commenter
-from otel_cc.sql.execution import Execution
+from otel_cc.sql.execution import Execution, is_recorded
 from otel_cc.sql.records import Records
 from otel_cc.sql.statement import Statements
 from otel_cc.sql.switches import suppressed, switches
@@ -98,7 +98,31 @@ class _Dialect:
         dialect.do_executemany = self._wrap_many(dialect.do_executemany)
         dialect.initialize = self._wrap_initialize(dialect.initialize)
         self._transactions.install()
+        if hasattr(dialect.dispatch, "handle_error"):
+            # Since SQLAlchemy 2.0 an event of the dialect, which costs nothing until something fails.
+            from sqlalchemy import event
+
+            event.listen(dialect, "handle_error", self._failed)
         setattr(dialect, _HOOKED, self)
+
+    def _failed(self, failure: Any) -> None:
+        """Record what failed after the statement was executed: while its rows were fetched, by SQLAlchemy or the caller."""
+        # SQLAlchemy raises what a listener raises, instead of the failure.
+        with guard.guarded("a fetch that failed"):
+            error, execution_context = failure.original_exception, failure.execution_context
+            if execution_context is None or self._initializing or is_recorded(error):
+                return
+            if failure.statement is not None and not self._is_drivers(failure):
+                # An event listener of the application's.
+                return
+            self.operations.fetch_failed(error, self._statements.of(execution_context.statement).attributes)
+
+    def _is_drivers(self, failure: Any) -> bool:
+        error = failure.original_exception
+        if failure.sqlalchemy_exception is not None or not isinstance(error, Exception):
+            return True
+        # SQLAlchemy lets asyncpg's exceptions through when it fetches from a server-side cursor.
+        return type(error).__module__.partition(".")[0] == self._driver
 
     def _wrap_initialize(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def initialize(connection: Any) -> Any:

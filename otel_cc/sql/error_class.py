@@ -72,6 +72,28 @@ _SQLITE_TEXTS = (
     ("no such", PROGRAMMING),
     ("syntax error", PROGRAMMING),
 )
+# https://dev.mysql.com/doc/mysql-errors/8.4/en/server-error-reference.html. Most drivers of MySQL tell no SQLSTATE, and
+# name whatever they do not know OperationalError; a deadlock has the SQLSTATE of a serialization failure.
+_MYSQL_DRIVERS = frozenset({"pymysql", "MySQLdb", "asyncmy", "mysql"})
+_MYSQL = {
+    1213: DEADLOCK,
+    1205: TIMEOUT,  # of a lock
+    1969: TIMEOUT,  # of a statement, in MariaDB
+    3024: TIMEOUT,
+    3572: TIMEOUT,  # NOWAIT
+    1317: CANCELLED,
+    3819: INTEGRITY,  # CHECK
+    4025: INTEGRITY,  # in MariaDB
+    1040: CONNECTION,  # too many
+    1044: CONNECTION,
+    1045: CONNECTION,
+    1053: CONNECTION,  # shutdown
+    1203: CONNECTION,
+    4031: CONNECTION,  # idle for too long
+    1054: PROGRAMMING,
+    1142: PROGRAMMING,
+    1143: PROGRAMMING,
+}
 # The exceptions of PEP 249, and Python's own, by name; the first in the order of resolution counts.
 _EXCEPTIONS = {
     "IntegrityError": INTEGRITY,
@@ -94,16 +116,23 @@ def error_class(error: BaseException, state: str | None) -> str:
     :param error: the driver's exception
     :param state: its SQLSTATE, if it has one
     """
+    names = [base.__name__ for base in type(error).__mro__]
+    if type(error).__module__.partition(".")[0] in _MYSQL_DRIVERS and error.args and isinstance(error.args[0], int):
+        code = error.args[0]
+        if code in _MYSQL:
+            return _MYSQL[code]
+        if "OperationalError" in names:
+            # 2000 to 2999 are errors of the client.
+            return CONNECTION if 2000 <= code < 3000 else OTHER
     if state:
         return _STATES.get(state) or _STATE_CLASSES.get(state[:2], OTHER)
-    names = [base.__name__ for base in type(error).__mro__]
     if "Exception" not in names or "CancelledError" in names:
         return CANCELLED
     text = str(error)
     if type(error).__module__ == "sqlite3":
-        code = getattr(error, "sqlite_errorcode", None)
-        if isinstance(code, int):
-            return _SQLITE.get(code & 0xFF, OTHER)
+        sqlite_code = getattr(error, "sqlite_errorcode", None)
+        if isinstance(sqlite_code, int):
+            return _SQLITE.get(sqlite_code & 0xFF, OTHER)
         for words, found in _SQLITE_TEXTS:
             if words in text:
                 return found

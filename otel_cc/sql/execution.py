@@ -13,6 +13,14 @@ from otel_cc.sql.records import Records
 from otel_cc.sql.statement import Statement
 from otel_cc.sql.switches import switches
 
+_UNSIGNED = 2**63
+_RECORDED = "__otel_cc_recorded__"
+
+
+def is_recorded(error: BaseException) -> bool:
+    """Whether an exception was recorded as the failure of an execution."""
+    return hasattr(error, _RECORDED)
+
 
 class Execution:
     """One execution.
@@ -59,9 +67,10 @@ class Execution:
             finally:
                 if span is not None:
                     span.end()
-            # An attribute on every driver; -1 where it does not know, or would have to fetch them first.
+            # An attribute on every driver; -1 where it does not know, or would have to fetch them first. PyMySQL's
+            # unbuffered cursors say the same without a sign: 2**64 - 1, which no counter of OTLP can hold.
             rows = getattr(cursor, "rowcount", -1)
-            if rows.__class__ is int and rows > 0:
+            if rows.__class__ is int and 0 < rows < _UNSIGNED:
                 records.rows(self._statement.operation, rows)
         except Exception:
             guard.failed("the end of a SQL statement")
@@ -69,6 +78,7 @@ class Execution:
     def _failed(self, seconds: float, error: BaseException) -> None:
         span = self.span
         try:
+            setattr(error, _RECORDED, True)
             try:
                 error_type = self._records.failed(self._statement.operation, error, span)
                 if span is not None:

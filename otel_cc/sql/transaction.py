@@ -1,4 +1,4 @@
-"""What an engine does besides statements: COMMIT and ROLLBACK, and CONNECT where a pool opens a connection.
+"""What an engine does besides statements: COMMIT and ROLLBACK, CONNECT where a pool opens a connection, and failed fetches.
 
 A COMMIT or ROLLBACK that succeeds is measured and makes no span: every request has one, and nobody looks for it in a
 trace. One that fails makes one, like a connection that is opened or cannot be, which is slow and rare.
@@ -19,6 +19,7 @@ from otel_cc.sql.switches import suppressed, switches
 
 _BEGIN = 2  # psycopg2.extensions.STATUS_BEGIN
 _IDLE = 0  # psycopg.pq.TransactionStatus.IDLE
+_FETCH = "FETCH"
 
 
 class Operations:
@@ -75,6 +76,27 @@ class Operations:
                 span.end(now)
         except Exception:
             guard.failed(f"the end of a SQL {operation}")
+
+
+    def fetch_failed(self, error: BaseException, statement: dict[str, Any]) -> None:
+        """Record that rows could not be fetched; the statement itself was recorded when the database had answered it.
+
+        :param error: how it failed
+        :param statement: the attributes of its span
+        """
+        spans, records = switches.spans, self._records
+        current = get_current()
+        if suppressed(current):
+            return
+        if spans is None:
+            records.failed(_FETCH, error, None)
+            return
+        attributes = {**statement, "db.operation.name": _FETCH}
+        span = spans.tracer.start_span(f"{_FETCH} {records.target}", current, SpanKind.CLIENT, attributes)
+        try:
+            records.failed(_FETCH, error, span)
+        finally:
+            span.end()
 
 
 class Transactions:

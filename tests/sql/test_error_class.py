@@ -92,6 +92,30 @@ def test_without_a_state_the_exception_decides(error: BaseException, found: str)
     assert error_class(error, None) == found
 
 
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        (1213, "deadlock"),
+        (1205, "timeout"),
+        (3024, "timeout"),
+        (1317, "cancelled"),
+        (1040, "connection"),
+        (1054, "programming"),
+        (2013, "connection"),
+        (1114, "other"),
+    ],
+)
+@pytest.mark.parametrize("state", [None, "40001"])
+def test_mysql_is_known_by_its_number(code: int, state: str | None, found: str) -> None:
+    kind = type("OperationalError", (OperationalError,), {"__module__": "pymysql.err"})
+    assert error_class(kind(code, "text"), state) == found
+
+
+def test_the_same_number_of_another_database_is_not_mysqls() -> None:
+    # 1205 is a deadlock of SQL Server.
+    assert error_class(OperationalError(1205, "text"), None) == "connection"
+
+
 @pytest.mark.parametrize("has_code", [True, False])
 def test_sqlite_is_known_by_its_code_or_before_python_3_11_by_its_text(has_code: bool) -> None:
     def outcome(work: Callable[[], Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -288,6 +289,75 @@ def test_rows_are_counted_where_the_driver_knows_them(
         "DELETE": 5,
         **selected,
     }
+
+
+def test_a_number_of_rows_that_the_driver_does_not_know_is_none(telemetry: Start, database: Connect) -> None:
+    """As PyMySQL's unbuffered cursors say it: the encoder would leave out the whole metric."""
+
+    class Cursor(sqlite3.Cursor):
+        rowcount = 2**64 - 1  # type: ignore[assignment]  # a property in the base class
+
+    class Connection(sqlite3.Connection):
+        def cursor(self, *_: Any) -> Any:
+            return super().cursor(Cursor)
+
+    recorded = telemetry()
+    connected = database(Driver("pysqlite", False), connect_args={"factory": Connection})
+    connected.execute("SELECT 1")
+    assert connected.run(lambda connection: connection.execute(sa.text("SELECT 1")).rowcount) == 2**64 - 1
+    assert recorded.numbers("db.client.rows", "db.operation.name") == {}
+
+
+# The fiftieth row cannot be computed.
+BROKEN_ROW = {
+    True: "SELECT 1 / (50 - n) FROM generate_series(1, 100) AS n",
+    False: "WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < 100) "
+    "SELECT abs(CASE WHEN n = 50 THEN -9223372036854775807 - 1 ELSE n END) FROM s",
+}
+
+
+@every_driver
+@pytest.mark.parametrize("producers", ["own", "contrib"])
+def test_a_failed_fetch_is_one_failure(
+    producers: str, driver: Driver, telemetry: Start, database: Connect
+) -> None:
+    recorded = telemetry(producers)
+    connected = database(driver)
+    statement = BROKEN_ROW[driver.on_postgres]
+
+    def work(connection: Any) -> None:
+        # asyncpg fetches the first fifty in execute(), and its own exception comes through.
+        with pytest.raises((sa.exc.DBAPIError, asyncpg.DivisionByZeroError)):
+            connection.execution_options(yield_per=10).execute(sa.text(statement)).all()
+
+    with recorded.request():
+        connected.run(work)
+    # SQLAlchemy 1.4 tells of it only by events of the engine, which are slow.
+    told = {"FETCH": 1} if VERSION >= (2, 0) else {}
+    assert recorded.numbers("db.client.errors", "db.operation.name") == told
+    if producers == "own" and told:
+        executed = statement.split()[0]
+        assert [s.name.split()[0] for s in recorded.statements()] == [executed, "FETCH"]
+        assert recorded.numbers("db.client.operation.duration", "db.operation.name").keys() - {"CONNECT"} <= {
+            *(executed, "COMMIT", "ROLLBACK")
+        }
+        (failed,) = [s for s in recorded.ended if s.status.status_code.name == "ERROR"]
+        assert failed.attributes["db.query.text"] == statement
+        (point,) = recorded.points("db.client.errors")
+        assert point.attributes["error.type"] == failed.attributes["error.type"]
+
+
+def test_what_a_listener_of_the_applications_raises_is_no_failure(telemetry: Start, database: Connect) -> None:
+    recorded = telemetry()
+    connected = database(Driver("pysqlite", False))
+
+    def refuses(*_: Any) -> None:
+        raise ValueError("not this one")
+
+    sa.event.listen(connected.sync_engine, "after_cursor_execute", refuses)
+    with pytest.raises(ValueError, match="not this one"):
+        connected.execute("SELECT 1")
+    assert recorded.points("db.client.errors") == []
 
 
 @every_driver

@@ -98,7 +98,9 @@ def test_workers_share_a_name_of_the_users_and_each_has_its_own(launch: Launch, 
     # The last value of each instance is what a backend keeps, whatever else it knows of the process.
     last = {p.resource["service.instance.id"]: p.count for p in sink.metrics()["http.server.request.duration"]}
     assert sum(last.values()) == sent
-    assert {point.resource["deployment.environment"] for point in sink.latest("http.server.request.duration")} == {"test"}
+    assert {point.resource["deployment.environment"] for point in sink.latest("http.server.request.duration")} == {
+        "test"
+    }
 
 
 def test_a_process_that_is_alone_keeps_the_name_and_its_child_has_its_own(launch: Launch, sink: Sink) -> None:

@@ -77,7 +77,6 @@ class Operations:
         except Exception:
             guard.failed(f"the end of a SQL {operation}")
 
-
     def fetch_failed(self, error: BaseException, statement: dict[str, Any]) -> None:
         """Record that rows could not be fetched; the statement itself was recorded when the database had answered it.
 

@@ -318,9 +318,7 @@ BROKEN_ROW = {
 
 @every_driver
 @pytest.mark.parametrize("producers", ["own", "contrib"])
-def test_a_failed_fetch_is_one_failure(
-    producers: str, driver: Driver, telemetry: Start, database: Connect
-) -> None:
+def test_a_failed_fetch_is_one_failure(producers: str, driver: Driver, telemetry: Start, database: Connect) -> None:
     recorded = telemetry(producers)
     connected = database(driver)
     statement = BROKEN_ROW[driver.on_postgres]

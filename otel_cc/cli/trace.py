@@ -44,7 +44,7 @@ def trace(
     from otel_cc.local import trace_report
 
     if as_json:
-        print(json.dumps(trace_report.as_json(traces), indent=2, default=repr, allow_nan=False))
+        print(json.dumps(trace_report.as_json(traces), indent=2, allow_nan=False))
         return
     out = terminal.console()
     for number, found in enumerate(traces):

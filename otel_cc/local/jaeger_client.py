@@ -130,10 +130,10 @@ class Client:
                 f"{self.url} wants a login ({answer.status_code}): put it into OTEL_CC_JAEGER_URL, as "
                 "https://name:password@host."
             )
-        if answer.status_code != 200:
+        if answer.status_code not in (200, 404):
             raise Unavailable(f"Jaeger at {self.url} answered {path} with status {answer.status_code}.")
         try:
-            found = answer.json()
+            found = answer.json() if answer.status_code == 200 else None
         except ValueError:
             found = None
         if not isinstance(found, dict):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
@@ -133,15 +134,17 @@ def as_json(traces: Sequence[Trace]) -> list[dict[str, Any]]:
 def _span(node: Node) -> dict[str, Any]:
     comment = sql_comment.pairs(statement(node.span))
     place = {"service": node.span.service, "depth": node.depth, "parent_missing": node.lost}
-    return {**_finite(asdict(node.span)), **place, "sql_comment": comment or None}
+    return {**_plain(asdict(node.span)), **place, "sql_comment": comment or None}
 
 
-def _finite(value: Any) -> Any:
-    """A value as JSON can have it: it has no number for what is none, and OTLP writes the names of those, too."""
+def _plain(value: Any) -> Any:
+    """A value as OTLP writes it in JSON, which has neither bytes nor a number for what is none."""
     if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
+        return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [_plain(part) for part in value]
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     return value

@@ -7,7 +7,10 @@ import os
 import socket
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -102,6 +105,18 @@ def test_the_proxy_of_the_environment_is_not_asked_for_this_machine(sink: Sink) 
     done = trace(A, "--jaeger", sink.endpoint, HTTP_PROXY="http://127.0.0.1:1", http_proxy="http://127.0.0.1:1")
     assert f"Jaeger at {sink.endpoint} answered /api/v3/traces/{A} with status 501" in done.stderr
     assert done.returncode == 2
+
+
+def test_what_is_no_jaeger_is_exit_code_2_and_a_sentence(tmp_path: Path) -> None:
+    handler = partial(SimpleHTTPRequestHandler, directory=tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever).start()
+        try:
+            done = trace(A, "--jaeger", f"http://127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"what answers at http://127.0.0.1:{server.server_port} has no /api/services of Jaeger's API" in done.stderr
 
 
 @pytest.mark.parametrize("url", ["", "localhost:16686", "ftp://127.0.0.1", "http://", "http://[::1"])

@@ -120,11 +120,11 @@ def test_nothing_reaches_the_terminal_raw() -> None:
     assert "\x1b" not in json.dumps(trace_report.as_json([trace]))
 
 
-def test_json_has_a_name_for_numbers_that_are_none() -> None:
-    odd = [math.nan, {"deep": [math.inf]}, -math.inf, 0.5]
+def test_json_has_bytes_and_numbers_that_are_none_as_otlp_has_them() -> None:
+    odd = [math.nan, {"deep": [math.inf]}, -math.inf, 0.5, b"\0\1"]
     (answer,) = trace_report.as_json(group([replace(ROOT, attributes={"odd": odd}, resource={"r": math.nan})]))
     (found,) = json.loads(json.dumps(answer, allow_nan=False))["spans"]
-    assert found["attributes"]["odd"] == ["NaN", {"deep": ["Infinity"]}, "-Infinity", 0.5]
+    assert found["attributes"]["odd"] == ["NaN", {"deep": ["Infinity"]}, "-Infinity", 0.5, "AAE="]
     assert found["resource"]["r"] == "NaN"
 
 

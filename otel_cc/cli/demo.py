@@ -51,7 +51,7 @@ def demo(
 
 def _run(processes: Processes, keep: bool, as_json: bool, stack: bool) -> None:
     from otel_cc.local import demo as local_demo
-    from otel_cc.local import story, tally
+    from otel_cc.local import demo_report, tally
 
     begin = time.monotonic()
     with ExitStack() as opened, terminal.progress() as progress:
@@ -62,16 +62,16 @@ def _run(processes: Processes, keep: bool, as_json: bool, stack: bool) -> None:
         lookups = [] if running is None else [check for found in all_found for check in backend.lookups(found)]
     seconds = time.monotonic() - begin
     if as_json:
-        answer = {**story.as_json(all_found, tallies, lookups), "seconds": round(seconds, 3)}
+        answer = {**demo_report.as_json(all_found, tallies, lookups), "seconds": round(seconds, 3)}
         print(json.dumps(answer, indent=2, default=repr), flush=True)
     else:
         out = terminal.console()
         for number, found in enumerate(all_found, 1):
             processes.check()
-            story.show(out, number, found)
-        story.show_tallies(out, tallies)
+            demo_report.show(out, number, found)
+        demo_report.show_tallies(out, tallies)
         if running is not None:
-            story.show_lookups(out, lookups)
+            demo_report.show_lookups(out, lookups)
         out.print()
     checks = [check for found in all_found for check in found.checks()] + [one.check() for one in tallies]
     checks += lookups

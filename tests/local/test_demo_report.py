@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from otel_cc.local import story
+from otel_cc.local import demo_report
 from otel_cc.local.evidence import Evidence
 from tests.local.order import ID, TRACE, evidence
 
 
 def shown(found: Evidence, width: int) -> str:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    story.show(console, 1, found)
+    demo_report.show(console, 1, found)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
@@ -86,7 +86,7 @@ def test_spans_that_failed_say_why() -> None:
 
 
 def test_json_has_everything_and_a_verdict() -> None:
-    good = story.as_json([evidence()], [])
+    good = demo_report.as_json([evidence()], [])
     assert json.loads(json.dumps(good)).keys() == good.keys()
     assert good["ok"] is True
     (request,) = good["requests"]
@@ -101,6 +101,6 @@ def test_json_has_everything_and_a_verdict() -> None:
         "trace_id": TRACE,
     }
     assert set(request["checks"].values()) == {True}
-    bad = story.as_json([evidence(), replace(evidence(), lines=[])], [])
+    bad = demo_report.as_json([evidence(), replace(evidence(), lines=[])], [])
     assert bad["ok"] is False
     assert bad["requests"][1]["problems"] == ["no log line of shop-api and shop-worker has its ID"]

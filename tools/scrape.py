@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from otel_cc.local import demo, otlp, query, stack, traffic
+from otel_cc.local import demo, otlp, prometheus_client, stack, traffic
 from otel_cc.local.process import Processes, wait_until
 from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, prometheus_name
 from tests.conftest import Launch
@@ -53,7 +53,7 @@ class Tee(otlp.Sink):
 def read(url: str, start: float, end: float) -> Series:
     """The names of the series that Prometheus has had, by origin, each with the names of its labels."""
     found: dict[str, dict[str, set[str]]] = {}
-    with query.Prometheus(url) as prometheus:
+    with prometheus_client.Client(url) as prometheus:
         for labels in prometheus.series('{__name__!=""}', start, end):
             origin = labels["job"] if labels.get("job") in OTHERS else APPLICATION
             names = found.setdefault(origin, {}).setdefault(labels["__name__"], set())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
-from otel_cc.local import jaeger_client, lookup, query
+from otel_cc.local import jaeger_client, lookup, prometheus_client
 from otel_cc.local.evidence import ATTRIBUTE, Check, Evidence
 from otel_cc.local.otlp import Point, Sink, Span
 from otel_cc.local.stack import Stack
@@ -51,7 +51,7 @@ class FromStack:
 
     def __init__(self, stack: Stack) -> None:
         self._jaeger = jaeger_client.Client(stack.jaeger.url)
-        self._prometheus = query.Prometheus(stack.prometheus.url)
+        self._prometheus = prometheus_client.Client(stack.prometheus.url)
 
     def __enter__(self) -> FromStack:
         return self

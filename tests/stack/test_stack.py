@@ -21,7 +21,7 @@ import httpx
 import psutil
 import pytest
 
-from otel_cc.local import demo, jaeger_client, lookup, proctree, query, stack, traffic
+from otel_cc.local import demo, jaeger_client, lookup, proctree, prometheus_client, stack, traffic
 from otel_cc.local import record as records
 from otel_cc.local.evidence import HEADER, Request
 from otel_cc.local.process import Processes, free_port, wait_until
@@ -113,7 +113,7 @@ def test_it_comes_up_is_found_again_and_goes_down(command: Command) -> None:
     assert f"The stack runs already, under process {state['supervisor']}." in again.stderr
 
     # Traffic flows, and the request that was named is there.
-    with query.Prometheus(f"http://127.0.0.1:{port}") as prometheus:
+    with prometheus_client.Client(f"http://127.0.0.1:{port}") as prometheus:
         routes = {"/orders", "/orders/{order_id}", "/orders/{order_id}/payment", "/customers/{customer}/average"}
         # The health check is asked by the status, and may be counted, too.
         counted = "http_server_request_duration_seconds_count"
@@ -316,7 +316,7 @@ def test_what_was_sent_is_what_prometheus_says(running: stack.Stack) -> None:
         truth[str(status)] += number
     assert "0" not in truth
     errors = {status: number for status, number in truth.items() if status >= "400"}
-    with query.Prometheus(running.prometheus.url) as prometheus:
+    with prometheus_client.Client(running.prometheus.url) as prometheus:
         wanted = {
             ("http_server_request_duration_seconds_count", "http_response_status_code"): dict(truth),
             ("commandcenter_errors_total", "status_code"): errors,

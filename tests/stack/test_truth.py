@@ -17,7 +17,7 @@ import pytest
 
 from otel_cc.local import collector as local_collector
 from otel_cc.local import prometheus as local_prometheus
-from otel_cc.local import query
+from otel_cc.local import prometheus_client
 from otel_cc.local.otlp import Point, Sink
 from otel_cc.local.process import Process, Processes, wait_until
 from otel_cc.local.valkey import Valkey
@@ -135,7 +135,7 @@ def own(tmp_path_factory: pytest.TempPathFactory, valkey: Valkey) -> Iterator[Ru
         restarts[0].join()
         assert busy == [True, True], "the collector was not started anew under load"
         drained(collector, exporter="otlp_http/prometheus")
-        with query.Prometheus(store.url) as prometheus:
+        with prometheus_client.Client(store.url) as prometheus:
             SERIES.update(scrape.read(store.url, run.began, run.ended + 5)[scrape.APPLICATION])
             for asked in (SILENT, LOOKS_ALIVE):
                 samples = prometheus.instant(asked, run.rested + 35)
@@ -175,7 +175,7 @@ def has_clients(server: Process) -> bool:
     return any(one.status == psutil.CONN_ESTABLISHED and one.laddr.port == port(server) for one in connections)
 
 
-def shown(prometheus: query.Prometheus, at: float, window: str) -> Exported:
+def shown(prometheus: prometheus_client.Client, at: float, window: str) -> Exported:
     """The last values of all series up to a time, as if they had been exported to the test."""
     found = Exported(())
     for name, entry in CATALOGUE.items():

@@ -25,8 +25,8 @@ class Sample:
     at: float
 
 
-class Prometheus:
-    """``with Prometheus(url) as prometheus: prometheus.instant("up")``
+class Client:
+    """``with Client(url) as prometheus: prometheus.instant("up")``
 
     :param url: base address, ``http://127.0.0.1:9090``
     """
@@ -36,7 +36,7 @@ class Prometheus:
         # A proxy of the environment does not lead to this machine.
         self._client = httpx.Client(timeout=15, trust_env=False)
 
-    def __enter__(self) -> Prometheus:
+    def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -90,7 +90,7 @@ def wrong(env: Mapping[str, str]) -> Iterator[str]:
                 yield f"{name} and {other} are both {value}: choose another for one of them."
         elif name in ("GRAFANA_URL", "JAEGER_PUBLIC_URL"):
             if not _is_address(value):
-                yield f"{name} is {value!a}, which is no address: begin it with http:// or https://."
+                yield f"{name} is {value!a}, which is no address: write it like http://127.0.0.1:3000."
         elif name in ("ENVIRONMENT", "HOST_NAME"):
             if not re.fullmatch(r"[\w.-]+", value):
                 yield f"{name} is {value!a}: use letters, digits and ._- only."

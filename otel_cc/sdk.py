@@ -106,7 +106,7 @@ def _from_environment(version: str | None) -> None:
             # First, because a flush goes from one reader to the next and a dead collector uses up the time.
             others = {name: exporter for name, exporter in exporters.items() if name != "prometheus"}
             exporters = {"prometheus": PullReader, **others}
-        upstream._init_metrics(exporters, resource)
+        upstream._init_metrics({name: otlp.measured(kind) for name, kind in exporters.items()}, resource)
 
     def logs(exporters: dict[str, Any]) -> None:
         handler = os.environ.get("OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED", "false").strip().lower() == "true"

@@ -16,6 +16,8 @@ SQL_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 # The convention's buckets end at 10 s; tasks run longer, and wait longer.
 TASK_SECONDS = (*HTTP_SECONDS, 30.0, 60.0, 300.0, 1800.0)
 WAIT_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+# No request waits longer in front of the server than LONGEST in http/queue_time.py.
+QUEUE_SECONDS = (*HTTP_SECONDS, 30.0, 60.0)
 PAUSE_SECONDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CONNECTION_SECONDS = (1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0)
 SIZE_BYTES = (0.0, 128.0, 1024.0, 8192.0, 65536.0, 524288.0, 4194304.0, 33554432.0)
@@ -40,7 +42,7 @@ BOUNDS: dict[str, int] = {
     "error.type": 200,
     "error_type": 200,
     "http.request.method": 11,
-    "http.response.status_code": 600,
+    "http.response.status_code": 500,
     "http.route": 1000,
     "label": 32,
     "messaging.destination.name": 100,
@@ -51,10 +53,12 @@ BOUNDS: dict[str, int] = {
     "otel.component.type": 10,
     "server.address": 50,
     "server.port": 50,
-    "status_code": 600,
+    "status_code": 500,
     "url.scheme": 5,
     "websocket.close_code": 32,
 }
+# What HTTP allows; servers let applications send more. A number cannot be OTHER, so others are left out as labels.
+STATUSES = range(100, 600)
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/#http-request-method names it so.
 OTHER = "_OTHER"
 # https://opentelemetry.io/docs/specs/otel/metrics/sdk/#cardinality-limits: combinations of values per instrument.
@@ -124,7 +128,7 @@ CATALOGUE: dict[str, Instrument] = {
         "s",
         "Time from the proxy in front (X-Request-Start, X-Queue-Start) to the request's arrival.",
         (),
-        WAIT_SECONDS,
+        QUEUE_SECONDS,
     ),
     "http.server.disconnects": Instrument(
         "http",
@@ -371,11 +375,18 @@ CATALOGUE: dict[str, Instrument] = {
         "Spans whose export ended; with error.type those that the backend did not take.",
         (*_EXPORTER, "error.type"),
     ),
+    "otel.sdk.exporter.metric_data_point.exported": Instrument(
+        "telemetry",
+        "counter",
+        "{data_point}",
+        "Points of metrics whose export ended; with error.type those that the backend did not take.",
+        (*_EXPORTER, "error.type"),
+    ),
     "otel.sdk.exporter.operation.duration": Instrument(
         "telemetry",
         "histogram",
         "s",
-        "Time an export of spans took, its retries included.",
+        "Time an export of spans or metrics took, its retries included.",
         (*_EXPORTER, "http.response.status_code", "error.type"),
         HTTP_SECONDS,
     ),
@@ -383,7 +394,7 @@ CATALOGUE: dict[str, Instrument] = {
         "telemetry",
         "counter",
         "{value}",
-        "Values that were found to be beyond the bound of their label, and are _OTHER since.",
+        "Times that a value beyond the bound of its label became _OTHER; labels that are kept are not counted again.",
         ("label",),
     ),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import perf_counter
 from typing import Any
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
@@ -12,7 +13,7 @@ from opentelemetry.util._importlib_metadata import entry_points
 
 from otel_cc import guard
 from otel_cc.otlp import client, metrics, traces
-from otel_cc.tracing.measures import measures_itself
+from otel_cc.otlp.measures import ExportMeasures, Failure, measures_itself
 from otel_cc.tracing.processor import SpanQueue
 
 # What the official exporters refuse to send, before compression, unless they are told otherwise.
@@ -33,7 +34,7 @@ class FastSpans(SpanExporter):
         self._client = official
         self._largest = largest
         self._endpoint: str = official._endpoint
-        self.failure: tuple[int | None, BaseException | None] | None = None
+        self.failure: Failure | None = None
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         body = traces.encode(spans)
@@ -62,23 +63,36 @@ class LeanSpans(FastSpans):
 
 
 class LeanMetrics(MetricExporter):
-    """Metrics as the official exporter would send them, made from the environment."""
+    """Metrics as the official exporter would send them, made from the environment.
+
+    :ivar failure: what came of the last export, as above
+    """
+
+    component_type = "otlp_http_metric_exporter"
 
     def __init__(self) -> None:
         from opentelemetry.exporter.otlp.common import _aggregation as official
 
         super().__init__(official._get_temporality(None), official._get_aggregation(None))
         self._client = client.client("metrics")
+        self._endpoint: str = self._client._endpoint
         self._shutdown = False
+        self.failure: Failure | None = None
 
     def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **_: Any) -> MetricExportResult:
         if self._shutdown:
             return MetricExportResult.FAILURE
         body = metrics.encode(metrics_data)
+        self.failure = None
         if len(body) > LARGEST_REQUEST:
-            _too_large("metrics", body, LARGEST_REQUEST, "look for an attribute with too many values")
+            remedy = "look for an attribute with too many values"
+            self.failure = (None, _too_large("metrics", body, LARGEST_REQUEST, remedy))
             return MetricExportResult.FAILURE
-        return MetricExportResult.SUCCESS if self._client.export(body).success else MetricExportResult.FAILURE
+        result = self._client.export(body)
+        if result.success:
+            return MetricExportResult.SUCCESS
+        self.failure = (getattr(result, "status_code", None), getattr(result, "error", None))
+        return MetricExportResult.FAILURE
 
     def shutdown(self, timeout_millis: float = 30_000, **_: Any) -> None:
         if not self._shutdown:
@@ -111,6 +125,46 @@ def lean(signal: client.Signal, names: Sequence[str]) -> dict[str, type]:
         # Somebody's own exporter has taken the name.
         return {}
     return {"otlp_proto_http": LeanSpans if signal == "traces" else LeanMetrics}
+
+
+class _Measured(MetricExporter):
+    """In front of a class of metric exporters: measures its exports, which the next one tells."""
+
+    _measures: ExportMeasures | None = None
+
+    def export(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **more: Any) -> MetricExportResult:
+        began = perf_counter()
+        failure: Failure | None = (None, None)
+        try:
+            # There is always a class behind this one.
+            result = super().export(metrics_data, timeout_millis, **more)  # type: ignore[safe-super]
+            failure = None if result is not MetricExportResult.FAILURE else getattr(self, "failure", None) or failure
+            return result
+        except Exception as error:
+            failure = (None, error)
+            raise
+        finally:
+            with guard.guarded("telemetry about the export of metrics"):
+                if self._measures is None and not measures_itself(self):
+                    self._measures = ExportMeasures(self, "metric_data_point")
+                if self._measures is not None:
+                    self._measures.ended(_number_of_points(metrics_data), perf_counter() - began, failure)
+
+
+def _number_of_points(data: MetricsData) -> int:
+    return sum(
+        len(metric.data.data_points)
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    )
+
+
+def measured(kind: type) -> type:
+    """The same class of metric exporters, with measured exports; a reader stays as it is."""
+    if not issubclass(kind, MetricExporter):
+        return kind
+    return type(kind.__name__, (_Measured, kind), {"__module__": kind.__module__, "__qualname__": kind.__qualname__})
 
 
 def queue_for(exporter: SpanExporter, *_: object, **__: object) -> SpanQueue:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from otel_cc import metrics
 from otel_cc.metrics import bounded
+from otel_cc.metrics.catalogue import STATUSES
 
 # The endpoint of a request that no route of the application matched: never its path.
 UNMATCHED = "unmatched"
@@ -36,6 +37,8 @@ def task(name: str, error_type: str) -> None:
 
 @lru_cache(maxsize=4096)
 def _request_labels(endpoint: str, status: int, error_type: str) -> dict[str, str | int]:
+    if status not in STATUSES:
+        return {"endpoint": endpoint, "error_type": error_type}
     return {"endpoint": endpoint, "status_code": status, "error_type": error_type}
 
 

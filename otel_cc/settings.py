@@ -101,7 +101,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("OTEL_CC_REQUEST_ID_HEADER", "request_id_header", "X-Request-ID", _header, "an HTTP header name",
             "The header that brings the request ID in and takes it out."),
     Setting("OTEL_CC_TRUST_INBOUND", "trust_inbound", "always", _trust, "always, never, or networks such as 10.0.0.0/8,::1",
-            "From which clients the request ID and the trace context of a request are taken; others get new ones.",
+            "From which clients the request ID, the trace context and the proxy's time of a request are taken; others get "
+            "new IDs.",
             # Somebody who names networks does not want everybody.
             instead="never"),
     Setting("OTEL_CC_RESPONSE_HEADER_ENABLED", "response_header", "true", _boolean, "true or false",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, lru_cache
 
 from otel_cc.metrics import bounded
-from otel_cc.metrics.catalogue import OTHER
+from otel_cc.metrics.catalogue import OTHER, STATUSES
 
 # https://opentelemetry.io/docs/specs/semconv/registry/attributes/http/#http-request-method, with QUERY as FastAPI has it
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
@@ -40,7 +40,7 @@ def request(
         labels["network.protocol.version"] = version
     if route is not None:
         labels["http.route"] = bounded("http.route", route)
-    if status is not None:
+    if status is not None and status in STATUSES:
         labels["http.response.status_code"] = status
     if error_type is not None:
         labels["error.type"] = bounded("error.type", error_type)

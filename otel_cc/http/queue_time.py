@@ -6,12 +6,15 @@ Proxies agree on the names of the header, not on the unit: seconds (nginx), mill
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from typing import Any
 
 HEADERS = (b"x-request-start", b"x-queue-start")
 
-# A request that waited longer than this, in seconds, was sent by a clock that cannot be right.
-LONGEST = 3600.0
+# Proxies give a request up before that many seconds (30 to 60 by default), and its client does: what is longer is the
+# time of a clock that is wrong, or of somebody who makes it up.
+LONGEST = 60.0
 
 _TIME = re.compile(rb"\s*(?:t=)?(\d{9,19}(?:\.\d{1,9})?)\s*")
 # The first of these that is larger than the number has its unit: each covers the years 2001 to 5138.
@@ -31,3 +34,23 @@ def waited(value: bytes, now: float) -> float | None:
     seconds = now - number / next(scale for limit, scale in _UNITS if number < limit)
     # The clocks of two machines differ a little.
     return max(0.0, seconds) if abs(seconds) <= LONGEST else None
+
+
+def from_proxy(scope: Any) -> bool:
+    """Whether a proxy may have written the header: the peer is on this machine or in a private network.
+
+    :param scope: the ASGI scope
+    """
+    client, server = scope.get("client"), scope.get("server")
+    if not client:
+        # A Unix socket, which has a path and no port: whoever reaches it is on this machine.
+        return bool(server) and server[1] is None
+    if client[1] == 0:
+        # No connection comes from this port: the server has put what X-Forwarded-For says in the place of a proxy that
+        # it was told to trust (uvicorn's --forwarded-allow-ips).
+        return True
+    try:
+        address = ipaddress.ip_address(client[0])
+    except ValueError:
+        return False
+    return not (getattr(address, "ipv4_mapped", None) or address).is_global

@@ -87,6 +87,9 @@ class Reader:
             if raw is not None:
                 incoming = request_id.accept(raw)
             queued = values.get(_QUEUED) or values.get(_QUEUED_TOO)
+            if queued is not None and self._trust is True and not queue_time.from_proxy(scope):
+                # Everybody's IDs are taken, but a number that adds up only from where a proxy can be.
+                queued = None
             if not self._trace_headers.isdisjoint(values):
                 parent = propagate.extract(headers, ambient, _GETTER)
         else:

@@ -1,7 +1,7 @@
 """Bounds on what becomes a label: a value that users can choose must not become a time series each time.
 
 A process remembers the first values of an attribute, up to its bound in the catalogue; every further one is ``_OTHER``,
-and that it was found to be is counted, too: callers keep the labels that they made, so that is not each time.
+and each time that one is found is counted, too; callers that keep the labels that they made find it once.
 """
 
 from __future__ import annotations

@@ -368,6 +368,43 @@ def test_a_proxys_header_is_read(measured: Measured) -> None:
     assert 4 <= seconds < 5
 
 
+async def from_a_public_address(measured: Measured) -> None:
+    call = measured.entrance.wrap(lambda _, *asgi: answers(*responds())(*asgi))
+    sent = [(b"x-request-start", b"t=%.3f" % (time.time() - 2))]
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": sent, "client": ("8.8.8.8", 50000)}
+    client = Client()
+    await call(object(), scope, client.receive, client.send)
+
+
+def test_a_public_client_cannot_make_up_a_wait(measured: Measured) -> None:
+    asyncio.run(from_a_public_address(measured))
+    assert measured.points("http.server.request.queue.duration") == []
+
+
+def test_a_network_that_is_named_may_be_public(monkeypatch: pytest.MonkeyPatch, measured: Measured) -> None:
+    monkeypatch.setenv("OTEL_CC_TRUST_INBOUND", "8.8.0.0/16")
+    settings.get.cache_clear()
+    try:
+        measured.open()
+        asyncio.run(from_a_public_address(measured))
+        assert [count for _, (count, _) in measured.points("http.server.request.queue.duration")] == [1]
+    finally:
+        monkeypatch.undo()
+        settings.get.cache_clear()
+
+
+@pytest.mark.parametrize("status", [600, 999, 42])
+def test_a_status_that_http_does_not_have_is_no_label(measured: Measured, status: int) -> None:
+    asyncio.run(served(measured, answers(*responds(status))))
+    ((labels, _),) = measured.points("http.server.request.duration")
+    assert "http.response.status_code" not in labels
+    ((labels, _),) = measured.points("http.server.response.body.size")
+    assert "http.response.status_code" not in labels
+    assert [set(labels) for labels, _ in measured.points("commandcenter.errors")] == (
+        [{"endpoint", "error_type"}] if status >= 500 else []
+    )
+
+
 @pytest.mark.parametrize("trust", ["never", "10.0.0.0/8"])
 def test_a_header_of_somebody_who_is_not_trusted_is_not_read(
     monkeypatch: pytest.MonkeyPatch, measured: Measured, trust: str
@@ -376,7 +413,8 @@ def test_a_header_of_somebody_who_is_not_trusted_is_not_read(
     settings.get.cache_clear()
     try:
         measured.open()
-        asyncio.run(served(measured, answers(*responds()), headers=[(b"x-request-start", b"t=1700000000")]))
+        sent = b"t=%.3f" % (time.time() - 2)
+        asyncio.run(served(measured, answers(*responds()), headers=[(b"x-request-start", sent)]))
         assert measured.points("http.server.request.queue.duration") == []
     finally:
         monkeypatch.undo()

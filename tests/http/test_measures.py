@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from otel_cc.local import otlp
-from otel_cc.local.process import wait_until
+from otel_cc.local.process import says, wait_until
 from tests.conftest import Launch
 from tests.http.conftest import APP, MODES, Service, serve
 
@@ -255,6 +257,25 @@ def test_the_wait_before_the_application_is_measured(truth: Truth, tmp_path: Any
             (point,) = service.sink.wait_metric("http.server.request.queue.duration")
             assert (point.count, 3 <= point.value < 4) == (1, True)
             assert len(point.exemplars) == 1
+
+
+def test_a_proxy_is_known_where_uvicorn_puts_its_client_in_its_place(tmp_path: Path) -> None:
+    for service in serve(tmp_path, {}):
+        now = f"t={time.time():.3f}"
+        service.get("/ok", headers={"X-Request-Start": now, "X-Forwarded-For": "8.8.8.8"})
+        (point,) = service.sink.wait_metric("http.server.request.queue.duration")
+        assert point.count == 1
+
+
+def test_a_proxy_is_known_on_a_unix_socket(launch: Launch, sink: otlp.Sink) -> None:
+    # The path of a socket may have about a hundred characters.
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/app.sock"
+        launch(["uvicorn", "app:app", "--uds", path], files=APP, ready=says("startup complete"))
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://app") as client:
+            client.get("/ok", headers={"X-Request-Start": f"t={time.time():.3f}"})
+        (point,) = sink.wait_metric("http.server.request.queue.duration")
+        assert point.count == 1
 
 
 def test_a_forked_worker_reports_what_is_open(launch: Launch, sink: otlp.Sink) -> None:

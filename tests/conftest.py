@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from otel_cc.local import otlp
 from otel_cc.local import postgres as local_postgres
 from otel_cc.local import rabbitmq as local_rabbitmq
 from otel_cc.local import valkey as local_valkey
 from otel_cc.local.process import Process, Processes, environment, free_port, listens, says
+from otel_cc.local.sink import Sink
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,13 +83,13 @@ def rabbitmq(servers: Processes) -> local_rabbitmq.RabbitMQ:
 
 
 @pytest.fixture
-def sink() -> Iterator[otlp.Sink]:
+def sink() -> Iterator[Sink]:
     """Where telemetry arrives.
 
     ``.endpoint``, ``.spans()``, ``.metrics()``, ``.logs()``, ``.wait_spans(n)``, and for bad days ``.refuse()`` and
     ``.black_hole()``.
     """
-    with otlp.Sink() as running:
+    with Sink() as running:
         yield running
 
 
@@ -108,7 +108,7 @@ class Launch:
     Strict mode is on, telemetry goes to the test's sink with short delays, and the status files go to the test's folder.
     """
 
-    def __init__(self, processes: Processes, sink: otlp.Sink, folder: Path) -> None:
+    def __init__(self, processes: Processes, sink: Sink, folder: Path) -> None:
         self.processes = processes
         self.sink = sink
         self.folder = folder
@@ -197,7 +197,7 @@ class Launch:
 
 
 @pytest.fixture
-def launch(sink: otlp.Sink, tmp_path: Path) -> Iterator[Launch]:
+def launch(sink: Sink, tmp_path: Path) -> Iterator[Launch]:
     """``launch(["uvicorn", "app:app", ...], files={"app.py": ...}, env=...)`` starts a program under the launcher.
 
     Shortcuts: ``launch.uvicorn()``, ``launch.gunicorn()``, ``launch.worker()``.

@@ -23,8 +23,8 @@ from otel_cc import distro, guard, log_format, report, request_id, settings
 from otel_cc.celery import beat, message, published
 from otel_cc.cli.verbs import app as cli
 from otel_cc.http import capture
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import wait_until
+from otel_cc.local.sink import Sink
 from otel_cc.sql import budget, comment, statement
 from otel_cc.tracing.propagator import RequestIdPropagator
 from tests.conftest import Launch

@@ -11,8 +11,8 @@ import time
 import httpx
 import pytest
 
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import free_port, listens
+from otel_cc.local.sink import Sink
 from tests.conftest import BIN, Launch
 
 APP = {

@@ -8,7 +8,7 @@ import time
 import httpx
 import pytest
 
-from otel_cc.local.otlp import Sink
+from otel_cc.local.sink import Sink
 from tests.conftest import Launch, Server
 
 APP = {

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import Process, says, wait_until
+from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
 from tests.conftest import Launch
 

@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from otel_cc.local.otlp import Sink, Span
 from otel_cc.local.postgres import Postgres
+from otel_cc.local.signals import Span
+from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
 from tests.conftest import Launch
 

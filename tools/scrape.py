@@ -16,8 +16,9 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from otel_cc.local import demo, otlp, prometheus_client, stack, traffic
+from otel_cc.local import demo, prometheus_client, stack, traffic
 from otel_cc.local.process import Processes, wait_until
+from otel_cc.local.sink import Sink
 from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, prometheus_name
 from tests.conftest import Launch
 from tests.truth import stage
@@ -33,7 +34,7 @@ PATIENCE = 60.0
 Series = dict[str, dict[str, list[str]]]
 
 
-class Tee(otlp.Sink):
+class Tee(Sink):
     """A receiver that also hands on what it gets.
 
     :param endpoint: where to, over OTLP/HTTP

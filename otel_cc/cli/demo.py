@@ -94,13 +94,14 @@ def _start(
     processes: Processes, opened: ExitStack, stack: bool, progress: Callable[[str], None]
 ) -> tuple[Shop, Any, Stack | None]:
     """The shop, where to ask for its telemetry, and the stack behind it if there is one."""
-    from otel_cc.local import application, backend, otlp
+    from otel_cc.local import application, backend
     from otel_cc.local import stack as local_stack
+    from otel_cc.local.sink import Sink
 
     if stack:
         running = local_stack.start(processes, interval="1s", progress=progress)
         return running.shop, opened.enter_context(backend.FromStack(running)), running
-    sink = otlp.Sink().start()
+    sink = Sink().start()
     processes.at_end(sink.stop)
     return application.start(processes, sink.endpoint, progress=progress), backend.FromSink(sink), None
 

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from otel_cc.local import jaeger_client, lookup, prometheus_client
 from otel_cc.local.evidence import ATTRIBUTE, Check, Evidence
-from otel_cc.local.otlp import Point, Sink, Span
+from otel_cc.local.signals import Point, Span
+from otel_cc.local.sink import Sink
 from otel_cc.local.stack import Stack
 from otel_cc.metrics.catalogue import CATALOGUE, prometheus_name
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from otel_cc.local import sql_comment
 from otel_cc.local.application import API, WORKER
-from otel_cc.local.otlp import Span
 from otel_cc.local.postgres import Statement
+from otel_cc.local.signals import Span
 
 HEADER = "X-Request-ID"
 ATTRIBUTE = "request.id"

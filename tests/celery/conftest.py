@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from otel_cc.local import otlp
 from otel_cc.local.process import Process, Processes, says
+from otel_cc.local.signals import Span
+from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
 from tests.conftest import Launch
 
@@ -25,14 +26,14 @@ PROGRAM = Path(__file__).parent / "program"
 _numbers = count()
 
 
-def tree(spans: list[otlp.Span]) -> str:
+def tree(spans: list[Span]) -> str:
     """The spans of one trace as text: one line for each, children indented below their parent, siblings sorted."""
-    children: dict[str | None, list[otlp.Span]] = defaultdict(list)
+    children: dict[str | None, list[Span]] = defaultdict(list)
     known = {span.span_id for span in spans}
     for span in spans:
         children[span.parent_id if span.parent_id in known else None].append(span)
 
-    def draw(span: otlp.Span) -> list[str]:
+    def draw(span: Span) -> list[str]:
         state = span.attributes.get("celery.task.state", "SUCCESS")
         line = span.name
         if span.status == "ERROR":
@@ -90,7 +91,7 @@ class Stage:
     launch: Launch
     stack: ExitStack
     variables: dict[str, str]
-    sink: otlp.Sink
+    sink: Sink
     seen: list[tuple[str, str]] = field(default_factory=list)
 
     def driver(self, *, instrument: bool = True, **env: str) -> Driver:
@@ -125,10 +126,10 @@ class Stage:
         worker.wait_ready(60)
         return Play(self, driver, worker)
 
-    def trace(self, trace_id: str, count: int, timeout: float = 10) -> list[otlp.Span]:
+    def trace(self, trace_id: str, count: int, timeout: float = 10) -> list[Span]:
         """The spans of a trace, when that many have come or the time is over."""
 
-        def ours(span: otlp.Span) -> bool:
+        def ours(span: Span) -> bool:
             return span.trace_id == trace_id
 
         try:
@@ -136,7 +137,7 @@ class Stage:
         except TimeoutError:
             return self.sink.spans(ours)
 
-    def check(self, trace_id: str, text: str) -> list[otlp.Span]:
+    def check(self, trace_id: str, text: str) -> list[Span]:
         """Compare a whole trace, now and again when everything is over."""
         wanted = expected(text)
         spans = self.trace(trace_id, wanted.count("\n") + 1)
@@ -154,7 +155,7 @@ def stages(
         made: list[Stage] = []
 
         def make(broker: str, **env: str) -> Stage:
-            sink = stack.enter_context(otlp.Sink())
+            sink = stack.enter_context(Sink())
             processes = stack.enter_context(Processes())
             number = next(_numbers)
             url = valkey.database(0) if broker == "valkey" else request.getfixturevalue("rabbitmq").url

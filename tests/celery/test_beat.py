@@ -19,8 +19,8 @@ from celery.schedules import crontab, schedstate, schedule
 
 from otel_cc.celery import beat
 from otel_cc.celery.message import field
-from otel_cc.local.otlp import Point, Span
 from otel_cc.local.process import Process, says, wait_until
+from otel_cc.local.signals import Point, Span
 from otel_cc.local.valkey import Valkey
 from tests.celery.conftest import PROGRAM, Stage, tree
 from tests.celery.test_endings import SLOW

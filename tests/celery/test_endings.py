@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import redis
 
-from otel_cc.local import otlp
 from otel_cc.local.process import Process, free_port, wait_until
+from otel_cc.local.signals import Point, Span
+from otel_cc.local.sink import Sink
 from tests.celery.conftest import Stage
 
 SLOW = {"OTEL_BSP_SCHEDULE_DELAY": "60000", "OTEL_METRIC_EXPORT_INTERVAL": "60000"}
@@ -58,9 +59,9 @@ ENDINGS = {
 class Ended:
     """What is left of a worker."""
 
-    spans: list[otlp.Span]
-    points: list[otlp.Point]
-    executions: list[otlp.Point]
+    spans: list[Span]
+    points: list[Point]
+    executions: list[Point]
     answer: dict[str, Any]
     log: str
 
@@ -112,7 +113,7 @@ def test_every_span_of_a_task_arrives(ended: dict[str, Ended], name: str) -> Non
 
 @pytest.mark.parametrize("name", ENDINGS)
 def test_every_execution_is_counted_in_one_series_of_a_worker(ended: dict[str, Ended], name: str) -> None:
-    def latest(points: list[otlp.Point], number: str) -> list[float]:
+    def latest(points: list[Point], number: str) -> list[float]:
         found = {
             (point.resource["service.instance.id"], point.start): getattr(point, number)
             for point in points
@@ -167,7 +168,7 @@ def test_the_start_is_told_once_for_a_worker_and_not_by_its_children(ended: dict
 def test_an_unreachable_backend_delays_the_end_only_as_long_as_the_settings_say(stages: Callable[..., Stage]) -> None:
     stage = stages("valkey", OTEL_CC_FLUSH_TIMEOUT="1", OTEL_CC_SHUTDOWN_TIMEOUT="1", **SLOW)
     driver = stage.driver(instrument=False)
-    with otlp.Sink() as hole:
+    with Sink() as hole:
         hole.black_hole()
         endpoints = {"refused": f"http://127.0.0.1:{free_port()}", "black hole": hole.endpoint}
         workers = {

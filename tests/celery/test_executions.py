@@ -10,8 +10,8 @@ import pytest
 import redis
 from celery.concurrency import gevent as green
 
-from otel_cc.local import otlp
 from otel_cc.local.process import Process, wait_until
+from otel_cc.local.signals import Point
 from tests.celery.conftest import Driver, Play, Stage
 
 LOST = "billiard.exceptions.WorkerLostError"
@@ -62,7 +62,7 @@ WORKERS: dict[str, tuple[list[str], dict[Row, int], dict[str, str]]] = {
 }
 
 
-def rows(points: list[otlp.Point], number: Callable[[otlp.Point], float]) -> Counter[Row]:
+def rows(points: list[Point], number: Callable[[Point], float]) -> Counter[Row]:
     found: Counter[Row] = Counter()
     for point in points:
         labels = point.attributes
@@ -71,14 +71,14 @@ def rows(points: list[otlp.Point], number: Callable[[otlp.Point], float]) -> Cou
     return found
 
 
-def by_task(points: list[otlp.Point], number: Callable[[otlp.Point], float]) -> Counter[str]:
+def by_task(points: list[Point], number: Callable[[Point], float]) -> Counter[str]:
     found: Counter[str] = Counter()
     for point in points:
         found[point.attributes["celery.task.name"]] += int(number(point))
     return found
 
 
-def value(point: otlp.Point) -> float:
+def value(point: Point) -> float:
     return point.value
 
 
@@ -123,7 +123,7 @@ class Played:
             # What is missing is better seen in the comparison.
             assert rows(self.points("celery.task.executions"), value) == outcomes
 
-    def points(self, name: str) -> list[otlp.Point]:
+    def points(self, name: str) -> list[Point]:
         return self.stage.sink.latest(name)
 
 
@@ -286,7 +286,7 @@ def test_nothing_of_ours_is_in_a_traceback(worker: Played) -> None:
 def test_exemplars_lead_to_the_trace_of_the_task(play: Play) -> None:
     answer = play.driver("outcome", "fails", request_id="order-42")
 
-    def leads(point: otlp.Point) -> bool:
+    def leads(point: Point) -> bool:
         return any(exemplar.trace_id == answer["trace_id"] for exemplar in point.exemplars)
 
     for name in ("messaging.process.duration", "celery.task.queue.duration", "messaging.client.operation.duration"):

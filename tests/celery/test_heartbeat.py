@@ -8,15 +8,16 @@ from collections.abc import Callable
 
 import pytest
 
-from otel_cc.local import otlp, valkey
+from otel_cc.local import valkey
 from otel_cc.local.process import Process, Processes, wait_until
+from otel_cc.local.signals import Point
 from tests.celery.conftest import Stage
 
 UP, SEEN = "celery.worker.up", "celery.worker.heartbeat.timestamp"
 FAST = {"OTEL_METRIC_EXPORT_INTERVAL": "300"}
 
 
-def series(stage: Stage, name: str) -> list[otlp.Point]:
+def series(stage: Stage, name: str) -> list[Point]:
     return stage.sink.metrics().get(name, [])
 
 

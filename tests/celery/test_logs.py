@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import wait_until
+from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
 from tests.conftest import Launch
 

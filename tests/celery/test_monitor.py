@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from otel_cc.local import otlp
 from otel_cc.local import valkey as local_valkey
 from otel_cc.local.process import Process, Processes, free_port, listens, says, wait_until
-from otel_cc.local.signals import decode_metrics
+from otel_cc.local.signals import Point, decode_metrics
 from otel_cc.local.valkey import Valkey
 from tests.conftest import Launch
 
@@ -127,12 +126,12 @@ class Stage:
         process = self.launch(argv, name="publish", cwd=self.folder, env=env, instrument=False)
         assert process.wait() == 0, process.tail()
 
-    def depth(self, messages: int, timeout: float = 15) -> otlp.Point:
+    def depth(self, messages: int, timeout: float = 15) -> Point:
         """Wait until the newest depth of the queue is this."""
         return self.newest("celery.queue.messages", messages, timeout)
 
-    def newest(self, name: str, value: float, timeout: float = 15) -> otlp.Point:
-        def look() -> otlp.Point | None:
+    def newest(self, name: str, value: float, timeout: float = 15) -> Point:
+        def look() -> Point | None:
             points = [point for point in self.points(name) if point.value == value]
             return points[-1] if points and points[-1] is self.points(name)[-1] else None
 
@@ -143,7 +142,7 @@ class Stage:
         assert found is not None
         return found
 
-    def points(self, name: str) -> list[otlp.Point]:
+    def points(self, name: str) -> list[Point]:
         """All points of a metric, or of the queue."""
         return [
             point
@@ -152,7 +151,7 @@ class Stage:
         ]
 
 
-def service(point: otlp.Point) -> str:
+def service(point: Point) -> str:
     """The program that sent a point."""
     return str(point.resource["service.name"])
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_cc.celery import published
-from otel_cc.local import otlp
+from otel_cc.local.signals import Point
 from tests.celery.conftest import Stage
 
 NOW = 1_795_000_000.0
@@ -79,7 +79,7 @@ def test_a_task_that_has_to_wait_is_measured_and_one_with_an_eta_does_not_wait(
     driver("many", stage.variables["QUEUE"], 1, "sleeps", 1.0, f"{broker}-waits")
     driver("many", stage.variables["QUEUE"], 1, "counts", f"{broker}-waits")
 
-    def wait(name: str) -> otlp.Point:
+    def wait(name: str) -> Point:
         name_of = "celery.task.name"
         (point,) = stage.sink.wait_metric("celery.task.queue.duration", where=lambda p: p.attributes[name_of] == name)
         return point

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from otel_cc.local import application, backend, demo, otlp
+from otel_cc.local import application, backend, demo
 from otel_cc.local.process import Processes, wait_until
+from otel_cc.local.sink import Sink
 
 
 @pytest.fixture
@@ -157,7 +158,7 @@ def test_ctrl_c_cleans_up_at_any_time(run: type[Demo], moment: str) -> None:
 
 def test_a_broken_hop_is_seen() -> None:
     """The demo's checks are worth something only if they fail when a hop is broken."""
-    with otlp.Sink() as sink, Processes() as processes:
+    with Sink() as sink, Processes() as processes:
         broken = {"OTEL_CC_SQL_COMMENT": "off", "OTEL_CC_ERROR_BODY_ENABLED": "false"}
         shop = application.start(processes, sink.endpoint, extra=broken)
         all_found = demo.run(shop, backend.FromSink(sink), processes)

@@ -14,7 +14,7 @@ from threading import Thread
 
 import pytest
 
-from otel_cc.local.otlp import Sink
+from otel_cc.local.sink import Sink
 from tests.local.test_otlp_json import request
 from tests.local.test_traces import A, B, span, write
 

@@ -9,8 +9,8 @@ import pytest
 
 from otel_cc.collector import bolt, queue_check
 from otel_cc.local import collector as local_collector
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import Processes, free_port, wait_until
+from otel_cc.local.sink import Sink
 from tests.stack.conftest import QUICK
 from tests.stack.sender import post, spans
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from otel_cc.local import otlp
 from otel_cc.local.process import Process, Processes
+from otel_cc.local.sink import Sink
 from tests.conftest import Launch
 from tests.http.measured import Measured, measuring
 
@@ -29,7 +29,7 @@ class Service:
     """A running application and the place where its telemetry arrives."""
 
     client: httpx.Client
-    sink: otlp.Sink
+    sink: Sink
     process: Process
     url: str
 
@@ -38,7 +38,7 @@ class Service:
 
 
 def serve(folder: Path, env: dict[str, str], *args: str, app: dict[str, str] | None = None) -> Iterator[Service]:
-    with otlp.Sink() as sink, Processes() as processes:
+    with Sink() as sink, Processes() as processes:
         launch = Launch(processes, sink, folder)
         server = launch.uvicorn(*args, files=app or APP, env=env)
         # uvicorn closes the connection after an unhandled error, which a kept connection would see at the next request.

@@ -16,8 +16,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from otel_cc.local import otlp
 from otel_cc.local.process import says, wait_until
+from otel_cc.local.sink import Sink
 from tests.conftest import Launch
 from tests.http.conftest import APP, MODES, Service, serve
 
@@ -89,7 +89,7 @@ class Truth:
     """What the client counted: requests, bytes, errors; and what arrived."""
 
     mode: str
-    sink: otlp.Sink
+    sink: Sink
     requests: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     sent: Counter[tuple[Any, ...]] = field(default_factory=Counter)
     received: Counter[tuple[Any, ...]] = field(default_factory=Counter)
@@ -267,7 +267,7 @@ def test_a_proxy_is_known_where_uvicorn_puts_its_client_in_its_place(tmp_path: P
         assert point.count == 1
 
 
-def test_a_proxy_is_known_on_a_unix_socket(launch: Launch, sink: otlp.Sink) -> None:
+def test_a_proxy_is_known_on_a_unix_socket(launch: Launch, sink: Sink) -> None:
     # The path of a socket may have about a hundred characters.
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/app.sock"
@@ -278,7 +278,7 @@ def test_a_proxy_is_known_on_a_unix_socket(launch: Launch, sink: otlp.Sink) -> N
         assert point.count == 1
 
 
-def test_a_forked_worker_reports_what_is_open(launch: Launch, sink: otlp.Sink) -> None:
+def test_a_forked_worker_reports_what_is_open(launch: Launch, sink: Sink) -> None:
     server = launch.gunicorn("--workers", "2", files=APP)
     assert httpx.get(server.url + "/ok").status_code == 200
     # The first collection may fall into the request.

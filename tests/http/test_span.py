@@ -8,7 +8,8 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
-from otel_cc.local.otlp import Sink, Span
+from otel_cc.local.signals import Span
+from otel_cc.local.sink import Sink
 from tests.conftest import Launch
 from tests.http.conftest import Service
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from otel_cc.local.otlp import Sink
+from otel_cc.local.sink import Sink
 from tests.conftest import Launch
 from tests.http.conftest import APP
 

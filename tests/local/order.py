@@ -6,8 +6,8 @@ import json
 
 from otel_cc.local.application import API, WORKER
 from otel_cc.local.evidence import HEADER, Evidence, LogLine, Request, Response
-from otel_cc.local.otlp import Span
 from otel_cc.local.postgres import Statement
+from otel_cc.local.signals import Span
 
 ID = "0b6d5c5f-6f6c-4d0e-9c2b-1a7f3e8d9c10"
 TRACE = ID.replace("-", "")

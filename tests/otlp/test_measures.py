@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import (
     PeriodicExportingMetricReader,
 )
 
-from otel_cc.local.otlp import Sink
+from otel_cc.local.sink import Sink
 from otel_cc.otlp.exporters import measured
 from tests.otlp.test_exporters import AVAILABLE
 

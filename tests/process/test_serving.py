@@ -10,8 +10,9 @@ import httpx
 import psutil
 import pytest
 
-from otel_cc.local.otlp import Point, Sink
 from otel_cc.local.process import says, wait_until
+from otel_cc.local.signals import Point
+from otel_cc.local.sink import Sink
 from tests.conftest import Launch
 
 APP = {

@@ -14,9 +14,9 @@ import pytest
 from otel_cc.local import collector as local_collector
 from otel_cc.local import prometheus as local_prometheus
 from otel_cc.local.collector import Collector
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import Processes, wait_until
 from otel_cc.local.prometheus import Prometheus
+from otel_cc.local.sink import Sink
 
 # A store that is away is asked again soon.
 QUICK = {"OTEL_CC_RETRY_MAX_INTERVAL": "1s", "OTEL_CC_HOST_INTERVAL": "1h"}

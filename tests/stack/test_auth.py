@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from otel_cc.local import collector as local_collector
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import Processes, wait_until
+from otel_cc.local.sink import Sink
 from tests.stack.conftest import QUICK
 from tests.stack.sender import post, spans
 

@@ -13,8 +13,8 @@ import pytest
 
 from otel_cc.local import collector as local_collector
 from otel_cc.local.collector import Collector
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import Processes, wait_until
+from otel_cc.local.sink import Sink
 from tests.stack.conftest import QUICK, arrived, drained
 from tests.stack.sender import Sender, post, spans
 

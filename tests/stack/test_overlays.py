@@ -5,8 +5,8 @@ from __future__ import annotations
 import urllib.request
 
 from otel_cc.local import collector as local_collector
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import Processes, free_port, wait_until
+from otel_cc.local.sink import Sink
 from tests.stack.conftest import QUICK
 from tests.stack.sender import counter, metrics, post, spans
 

@@ -8,9 +8,10 @@ import pytest
 from otel_cc.local import collector as local_collector
 from otel_cc.local import postgres as local_postgres
 from otel_cc.local.collector import Collector
-from otel_cc.local.otlp import LogRecord, Sink
 from otel_cc.local.postgres import Postgres
 from otel_cc.local.process import Processes, wait_until
+from otel_cc.local.signals import LogRecord
+from otel_cc.local.sink import Sink
 from tests.stack.conftest import QUICK
 
 CONFIG = {

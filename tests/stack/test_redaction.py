@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from otel_cc.local.collector import Collector
-from otel_cc.local.otlp import Sink, Span
+from otel_cc.local.signals import Span
+from otel_cc.local.sink import Sink
 from tests.stack.sender import counter, metrics, pairs, post, spans
 
 TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-03"

@@ -18,8 +18,9 @@ import pytest
 from otel_cc.local import collector as local_collector
 from otel_cc.local import prometheus as local_prometheus
 from otel_cc.local import prometheus_client
-from otel_cc.local.otlp import Point, Sink
 from otel_cc.local.process import Process, Processes, wait_until
+from otel_cc.local.signals import Point
+from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
 from otel_cc.metrics.catalogue import CATALOGUE, prometheus_name
 from tests.stack.conftest import QUICK, drained

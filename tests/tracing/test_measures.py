@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from otel_cc.local.otlp import Sink
+from otel_cc.local.sink import Sink
 from otel_cc.otlp.exporters import queue_for
 from otel_cc.tracing.processor import SpanQueue
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_cc.local.otlp import Export, Point
-from otel_cc.local.signals import decode_metrics
+from otel_cc.local.signals import Point, decode_metrics
+from otel_cc.local.sink import Export
 
 Series = tuple[str, tuple[tuple[str, Any], ...]]
 Labels = tuple[Any, ...]

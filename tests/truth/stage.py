@@ -14,10 +14,10 @@ from pathlib import Path
 import psycopg
 import redis
 
-from otel_cc.local import otlp
 from otel_cc.local import postgres as local_postgres
 from otel_cc.local.process import Process, Processes, says, wait_until
 from otel_cc.local.signals import decode_metrics
+from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
 from tests.conftest import Launch
 from tests.truth import ledger
@@ -136,9 +136,9 @@ def operation(statement: str) -> str:
 
 @contextmanager
 def stage(
-    folder: Path, valkey: Valkey, number: int, receiver: otlp.Sink | None = None
+    folder: Path, valkey: Valkey, number: int, receiver: Sink | None = None
 ) -> Iterator[tuple[Launch, Database, dict[str, str]]]:
-    with receiver or otlp.Sink() as sink, Processes() as processes:
+    with receiver or Sink() as sink, Processes() as processes:
         database = Database(processes)
         env = {
             "TRUTH_LEDGER": str(folder / "ledger"),
@@ -154,7 +154,7 @@ def perform(
     folder: Path,
     valkey: Valkey,
     number: int,
-    receiver: otlp.Sink | None = None,
+    receiver: Sink | None = None,
     halfway: Callable[[Process], object] = lambda server: None,
     **more: str,
 ) -> Run:
@@ -261,7 +261,7 @@ def perform(
     return run
 
 
-def all_reported(sink: otlp.Sink) -> None:
+def all_reported(sink: Sink) -> None:
     """Wait until every process that is alive has exported what it knows now."""
     now = time.time()
     reports = Reports(sink)
@@ -282,7 +282,7 @@ def all_reported(sink: otlp.Sink) -> None:
 class Reports:
     """When each process exported metrics."""
 
-    def __init__(self, sink: otlp.Sink) -> None:
+    def __init__(self, sink: Sink) -> None:
         self.sink = sink
         self.times: dict[str, list[float]] = {}
         self._read = 0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from otel_cc.local import otlp
 from otel_cc.local.process import Processes
+from otel_cc.local.sink import Sink
 from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, OTHER, SERIES_LIMIT
 from tests.conftest import Launch
 from tests.truth.client import Connection, Tally, talk
@@ -70,7 +70,7 @@ async def throw(port: int, tally: Tally) -> None:
 def attack(tmp_path_factory: pytest.TempPathFactory) -> Attack:
     tally = Tally()
     folder = tmp_path_factory.mktemp("hostile")
-    with otlp.Sink() as sink, Processes() as processes:
+    with Sink() as sink, Processes() as processes:
         # Spans are not what is looked at here.
         env = {"OTEL_TRACES_SAMPLER": "always_off", "OTEL_METRIC_EXPORT_INTERVAL": "2000"}
         launch = Launch(processes, sink, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from otel_cc.local.otlp import Point
+from otel_cc.local.signals import Point
 from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, Instrument
 from tests.truth.stage import Run
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from otel_cc.local.otlp import Point
+from otel_cc.local.signals import Point
 from tests.truth.exported import Labels, difference, process
 from tests.truth.mix import KINDS
 from tests.truth.stage import SERVERS, Run

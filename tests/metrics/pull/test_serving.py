@@ -16,8 +16,8 @@ import psutil
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from otel_cc.local.otlp import Sink
 from otel_cc.local.process import free_port, wait_until
+from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
 from otel_cc.metrics.pull.directory import Directory
 from otel_cc.metrics.pull.member import KEEP

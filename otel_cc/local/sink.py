@@ -15,19 +15,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeVar
 
-from otel_cc.local.signals import (
-    Event,
-    Exemplar,
-    Link,
-    LogRecord,
-    Point,
-    Span,
-    decode_logs,
-    decode_metrics,
-    decode_spans,
-)
-
-__all__ = ["Event", "Exemplar", "Export", "Link", "LogRecord", "Point", "Sink", "Span"]
+from otel_cc.local.signals import LogRecord, Point, Span, decode_logs, decode_metrics, decode_spans
 
 T = TypeVar("T")
 

@@ -18,8 +18,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, set_span_in_context
 
-from otel_cc.local import otlp
-from otel_cc.local.otlp import Event, Sink, Span
+from otel_cc.local import signals
+from otel_cc.local.signals import Event, Span
+from otel_cc.local.sink import Sink
 
 RESOURCE = Resource({"service.name": "sender"})
 
@@ -65,7 +66,7 @@ def test_a_span_comes_back_as_it_was_sent(sink: Sink, compression: Compression) 
         status="ERROR",
         status_message="no such key",
         events=(Event("exception", 2_500, {"exception.type": "KeyError"}),),
-        links=(otlp.Link(f"{5:032x}", f"{6:016x}", {"why": "test"}),),
+        links=(signals.Link(f"{5:032x}", f"{6:016x}", {"why": "test"}),),
         scope="the scope",
         scope_version="1.2",
         resource={"service.name": "sender"},

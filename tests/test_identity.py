@@ -10,8 +10,8 @@ import httpx
 import pytest
 from celery import Celery
 
-from otel_cc.local.sink import Sink
 from otel_cc.local.process import says, wait_until
+from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
 from tests.conftest import Launch, Server
 

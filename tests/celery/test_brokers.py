@@ -79,7 +79,7 @@ def test_a_broker_is_the_same_however_it_is_written(urls: list[str]) -> None:
     assert len({made(url, {"master_name": "shop"})[-1] for url in urls}) == 1
 
 
-@pytest.mark.parametrize(("url", "options"), DIFFERENT, ids=str)
+@pytest.mark.parametrize(("url", "options"), DIFFERENT, ids=[url for url, _ in DIFFERENT])
 def test_no_password_is_in_the_name_of_a_broker_or_in_the_line_about_one_that_is_gone(
     url: str, options: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

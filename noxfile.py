@@ -42,6 +42,7 @@ TESTS = (
     "tests/test_context.py",
     "tests/test_error_count.py",
     "tests/test_fork.py",
+    "tests/test_identity.py",
     "tests/test_launcher.py",
     "tests/test_lifecycle.py",
     "tests/test_log_lines.py",

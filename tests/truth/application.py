@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -51,15 +52,24 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     async_engines["async"] = create_async_engine(
         url("asyncpg", "async"), connect_args=settings, pool_logging_name="async", **POOL
     )
-    for generation, stats in enumerate(gc.get_stats()):
-        ledger.note("gc", generation, amount=-stats["collections"])
+    note_resources(-1)
     yield
-    for generation, stats in enumerate(gc.get_stats()):
-        ledger.note("gc", generation, amount=stats["collections"])
     for engine in engines.values():
         engine.dispose()
     for async_engine in async_engines.values():
         await async_engine.dispose()
+    note_resources(1)
+
+
+def note_resources(sign: int) -> None:
+    """What this process has used so far, in milliseconds; with -1 where only what comes later counts."""
+    for generation, stats in enumerate(gc.get_stats()):
+        ledger.note("gc", generation, amount=sign * stats["collections"])
+    ledger.note("served", amount=sign * int(time.monotonic() * 1000))
+    if sign > 0:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        ledger.note("cpu", "user", amount=int(used.ru_utime * 1000))
+        ledger.note("cpu", "system", amount=int(used.ru_stime * 1000))
 
 
 app = FastAPI(lifespan=lifespan)

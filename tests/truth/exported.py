@@ -21,6 +21,7 @@ class Exported:
     :ivar last: by name, then by process and attributes: the point that came last
     :ivar spans: how many came, by process
     :ivar requests: in how many requests they did, by process
+    :ivar sizes: how many points of metrics came in each request, by process
     :ivar falls: series whose cumulative value was smaller than before
     """
 
@@ -29,6 +30,7 @@ class Exported:
         self.falls: list[tuple[str, Series]] = []
         self.spans: Counter[str] = Counter()
         self.requests: Counter[str] = Counter()
+        self.sizes: dict[str, list[int]] = defaultdict(list)
         for export in exports:
             if export.path == "/v1/traces":
                 request = ExportTraceServiceRequest.FromString(export.body)
@@ -37,7 +39,9 @@ class Exported:
                     self.requests[who] += 1
                     self.spans[who] += sum(len(scope.spans) for scope in some.scope_spans)
             elif export.path == "/v1/metrics":
-                for point in decode_metrics(export.body):
+                points = list(decode_metrics(export.body))
+                self.sizes[process(points[0])].append(len(points))
+                for point in points:
                     self._add(point)
 
     def _add(self, point: Point) -> None:

@@ -247,6 +247,7 @@ def perform(
         wait_until(lambda: ("started", "waits", "deadly") in ledger.read(path), PATIENCE, "the last task")
         deadly.kill()
 
+        queues_were_read(sink)
         all_reported(sink)
         run.rested = time.time()
         run.idle = Exported(sink.exports)
@@ -277,6 +278,25 @@ def all_reported(sink: Sink) -> None:
         )
 
     wait_until(reported, PATIENCE, "a report of every process")
+
+
+def queues_were_read(sink: otlp.Sink) -> None:
+    """Wait until whoever watches the broker has looked at it after now, and has said so."""
+    now = time.time()
+    read = len(sink.exports)
+
+    def said() -> bool:
+        nonlocal read
+        news = sink.exports[read:]
+        read += len(news)
+        return any(
+            point.name == "celery.monitor.heartbeat.timestamp" and point.value > now
+            for export in news
+            if export.path == "/v1/metrics"
+            for point in decode_metrics(export.body)
+        )
+
+    wait_until(said, PATIENCE, "a look at the queues")
 
 
 class Reports:

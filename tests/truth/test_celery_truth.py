@@ -7,7 +7,9 @@ tasks just before its end is chance, so for these, and for these only, there are
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
+from otel_cc.local.otlp import Point
 from tests.truth.exported import Labels, difference
 from tests.truth.mix import DEADLY, LAST, PUBLISHED, TASKS, TERMINATED
 from tests.truth.stage import Run
@@ -95,6 +97,15 @@ def test_no_task_is_active_when_nothing_happens(run: Run) -> None:
     for name, value in (("tasks.active", 0), ("tasks.reserved", 0), ("pool.size", 2), ("up", 1)):
         exported = {p.attributes["celery.worker.name"]: p.value for p in run.idle.points(f"celery.worker.{name}")}
         assert exported["ordinary@truth"] == value, name
+
+
+def test_queues_are_empty_when_nothing_happens(run: Run) -> None:
+    for name in ("celery.queue.messages", "celery.queue.oldest.age"):
+        last: dict[Any, Point] = {}
+        # Whoever reads the broker may have ended, and another one gone on.
+        for point in sorted(run.idle.points(name), key=lambda point: point.time):
+            last[point.attributes["messaging.destination.name"]] = point
+        assert {queue: point.value for queue, point in last.items()} == {"truth": 0, "deadly": 0}, name
 
 
 def test_a_worker_that_has_ended_is_down_and_one_that_was_killed_was_up(run: Run) -> None:

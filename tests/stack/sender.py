@@ -8,17 +8,21 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
 CUMULATIVE, DELTA = 2, 1
+INFO, ERROR = 9, 17
 
 
 def value(given: Any) -> AnyValue:
     if isinstance(given, list):
         return AnyValue(array_value=ArrayValue(values=[value(one) for one in given]))
+    if isinstance(given, dict):
+        return AnyValue(kvlist_value=KeyValueList(values=pairs(given)))
     return AnyValue(int_value=given) if isinstance(given, int) else AnyValue(string_value=given)
 
 
@@ -77,6 +81,19 @@ def counter(name: str, number: float, *, at: int = 0, temporality: int = CUMULAT
     point = metric.sum.data_points.add(as_double=number, time_unix_nano=now, start_time_unix_nano=now - 10**9)
     point.attributes.extend(pairs(attributes))
     return metric
+
+
+def log(
+    body: Any, attributes: Mapping[str, Any] | None = None, *, service: str = "sender", severity: int = ERROR
+) -> Any:
+    """A request with one log record."""
+    request = ExportLogsServiceRequest()
+    resource = request.resource_logs.add()
+    resource.resource.attributes.extend(pairs({"service.name": service}))
+    record = resource.scope_logs.add().log_records.add(severity_number=severity, time_unix_nano=time.time_ns())
+    record.body.CopyFrom(value(body))
+    record.attributes.extend(pairs(attributes or {}))
+    return request
 
 
 class Sender:

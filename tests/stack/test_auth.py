@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from otel_cc.local import collector as local_collector
+from otel_cc.local import programs
 from otel_cc.local.process import Processes, wait_until
 from otel_cc.local.sink import Sink
 from tests.stack.conftest import QUICK
-from tests.stack.sender import post, spans
+from tests.stack.sender import counter, log, metrics, post, spans
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +52,20 @@ def test_production_wants_tls_and_the_token_which_can_be_changed(
         "OTEL_CC_COLLECTOR_TLS": str(tls),
     }
     collector = local_collector.start(processes, overlays=["production"], env=env)
+    assert "is ignored" not in collector.process.output()
     port = collector.http_port
     assert post(port, "/v1/traces", spans(1, 1).SerializeToString()) in (0, 400)
     assert secure(port, tls, {}) == 401
     assert secure(port, tls, {"Authorization": "Bearer wrong"}) == 401
     assert secure(port, tls, {"Authorization": "Bearer first-token"}, 7) == 200
     assert [span.span_id for span in sink.wait_spans(1)] == [f"{7:016x}"]
+    grpc = ["--otlp-endpoint", f"localhost:{collector.grpc_port}", "--ca-cert", str(tls / "server.crt"), "--traces=1"]
+    for shown, arrives in (("wrong", 0), ("first-token", 2)):
+        sink.clear()
+        header = f'--otlp-header=Authorization="Bearer {shown}"'
+        command = [programs.find("telemetrygen"), "traces", *grpc, header]
+        subprocess.run(command, check=False, capture_output=True, timeout=30)
+        assert len(sink.wait_spans(arrives)) == arrives
     token.write_text("second-token")
     wait_until(lambda: secure(port, tls, {"Authorization": "Bearer second-token"}) == 200, 10, "the new token")
     assert secure(port, tls, {"Authorization": "Bearer first-token"}) == 401
@@ -65,16 +74,32 @@ def test_production_wants_tls_and_the_token_which_can_be_changed(
 def test_an_agent_hands_on_to_a_gateway(processes: Processes, sink: Sink, tls: Path, tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("the-token")
-    stores = {"OTEL_CC_TRACES_URL": sink.endpoint, "OTEL_CC_PROMETHEUS_URL": sink.endpoint}
+    stores = {
+        "OTEL_CC_TRACES_URL": sink.endpoint,
+        "OTEL_CC_PROMETHEUS_URL": sink.endpoint,
+        "OTEL_CC_LOGS_URL": f"{sink.endpoint}/v1/logs",
+    }
     server = {"OTEL_CC_COLLECTOR_TOKEN_FILE": str(token), "OTEL_CC_COLLECTOR_TLS": str(tls)}
     gateway = local_collector.start(
-        processes, overlays=["production"], env={**QUICK, **stores, **server}, name="gateway"
+        processes, overlays=["production", "logs"], env={**QUICK, **stores, **server}, name="gateway"
     )
     client = {
         "OTEL_CC_GATEWAY_URL": f"https://127.0.0.1:{gateway.http_port}",
         "OTEL_CC_GATEWAY_TOKEN_FILE": str(token),
         "OTEL_CC_GATEWAY_CA": str(tls / "server.crt"),
+        "OTEL_CC_HOST_NAME": "web-1",
     }
-    agent = local_collector.start(processes, overlays=["gateway"], env={**QUICK, **client}, name="agent")
-    assert post(agent.http_port, "/v1/traces", spans(1, 3, {"session.token": "abc"}).SerializeToString()) == 200
-    assert {span.attributes["session.token"] for span in sink.wait_spans(3)} == {"****"}
+    agent = local_collector.start(processes, overlays=["gateway", "logs"], env={**QUICK, **client}, name="agent")
+    secret = {"session.token": "abc"}
+    for path, request in (
+        ("traces", spans(1, 3, secret)),
+        ("metrics", metrics("shop", counter("things", 1, token="abc"))),
+        ("logs", log("it failed", secret)),
+    ):
+        assert post(agent.http_port, f"/v1/{path}", request.SerializeToString()) == 200
+    for span in sink.wait_spans(3):
+        assert span.attributes["session.token"] == "****" and span.resource["host.name"] == "web-1"
+    (point,) = sink.wait_metric("things")
+    assert point.attributes["token"] == "****" and point.resource["host.name"] == "web-1"
+    (record,) = wait_until(sink.logs, 10, "the log record")
+    assert record.attributes["session.token"] == "****" and record.resource["host.name"] == "web-1"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from collections.abc import Iterator
+from functools import cache
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,14 @@ from otel_cc.local.shipped import shipped
 
 FOLDER = shipped("collector")
 OVERLAYS = sorted(path.stem for path in (FOLDER / "overlays").glob("*.yaml"))
-SECRETS = {"OTEL_CC_COLLECTOR_TOKEN_FILE": "/nowhere", "OTEL_CC_GATEWAY_TOKEN_FILE": "/nowhere"}
+REQUIRED = {
+    "OTEL_CC_COLLECTOR_TOKEN_FILE": "/nowhere",
+    "OTEL_CC_GATEWAY_TOKEN_FILE": "/nowhere",
+    "OTEL_CC_HOST_NAME": "web-1",
+}
 CONTRIB = Path(__file__).parent / "data" / "contrib.txt"
-SETS = [[], *([name] for name in OVERLAYS), ["local", "logs"], ["production", "tail-sampling"], ["local", "pull"]]
+# Each alone, and each with each other one, in both orders.
+SETS = [(), *((name,) for name in OVERLAYS), *permutations(OVERLAYS, 2)]
 
 
 def run(argv: list[str], env: dict[str, str] | None = None) -> str:
@@ -29,15 +37,16 @@ def run(argv: list[str], env: dict[str, str] | None = None) -> str:
     return done.stdout
 
 
-def effective(overlays: list[str]) -> dict[str, Any]:
+@cache
+def effective(overlays: tuple[str, ...]) -> dict[str, Any]:
     """The merged configuration with the defaults of the components."""
-    loaded: dict[str, Any] = yaml.safe_load(run(local_collector.command("print-config", overlays), SECRETS))
+    loaded: dict[str, Any] = yaml.safe_load(run(local_collector.command("print-config", overlays), REQUIRED))
     return loaded
 
 
 @pytest.mark.parametrize("overlays", SETS, ids="+".join)
-def test_the_collector_takes_every_overlay(overlays: list[str]) -> None:
-    run(local_collector.command("validate", overlays), SECRETS)
+def test_the_collector_takes_every_overlay(overlays: tuple[str, ...]) -> None:
+    run(local_collector.command("validate", overlays), REQUIRED)
 
 
 def test_there_is_an_overlay_for_each_way_to_run_it() -> None:
@@ -73,6 +82,16 @@ def test_our_build_has_the_components_that_the_configuration_uses_and_no_more() 
     assert built == used
 
 
+def test_a_gateway_takes_all_that_an_agent_may_send_at_once() -> None:
+    config = effective(())
+    protocols = config["receivers"]["otlp"]["protocols"]
+    largest = protocols["http"]["max_request_body_size"]
+    assert protocols["grpc"]["max_recv_msg_size_mib"] * 2**20 == largest
+    for exporter in config["exporters"].values():
+        batch = exporter["sending_queue"].get("batch")
+        assert not batch or batch["max_size"] == largest
+
+
 def test_every_component_that_is_declared_is_in_use_in_some_configuration() -> None:
     declared, used = set(), set()
     for overlays in SETS:
@@ -86,7 +105,41 @@ def test_every_component_that_is_declared_is_in_use_in_some_configuration() -> N
 
 
 @pytest.mark.parametrize("overlays", SETS, ids="+".join)
-def test_nothing_listens_beyond_loopback(overlays: list[str]) -> None:
+def test_every_extension_that_something_asks_for_is_started(overlays: tuple[str, ...]) -> None:
+    config = effective(overlays)
+    asked = set(_named(config, "authenticator")) | set(_named(config, "storage"))
+    assert asked <= set(config["service"]["extensions"])
+    assert "file_storage/queue" in asked
+    for name, overlay in (("bearertokenauth", "production"), ("bearertokenauth/gateway", "gateway")):
+        assert (name in asked) == (overlay in overlays)
+        if name in asked:
+            # Not what stands for the token as long as nobody asks.
+            assert config["extensions"][name]["filename"] == "/nowhere"
+
+
+def _named(config: Any, key: str) -> Iterator[str]:
+    """The names that stand under the key, wherever it is."""
+    for name, value in config.items():
+        if name == key and isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            yield from _named(value, key)
+
+
+@pytest.mark.parametrize("overlays", [one for one in SETS if "gateway" in one], ids="+".join)
+def test_an_agent_hands_everything_to_the_gateway(overlays: tuple[str, ...]) -> None:
+    config = effective(overlays)
+    assert config["processors"]["resource/host"]["attributes"][0]["value"] == "web-1"
+    for name, exporter in config["exporters"].items():
+        if name != "prometheus":
+            assert exporter["logs_endpoint" if name == "otlp_http/logs" else "endpoint"].startswith(
+                "https://gateway:4318"
+            ), name
+            assert exporter["auth"]["authenticator"] == "bearertokenauth/gateway", name
+
+
+@pytest.mark.parametrize("overlays", SETS, ids="+".join)
+def test_nothing_listens_beyond_loopback(overlays: tuple[str, ...]) -> None:
     config = effective(overlays)
     protocols = config["receivers"]["otlp"]["protocols"]
     endpoints = [
@@ -103,7 +156,7 @@ def test_nothing_listens_beyond_loopback(overlays: list[str]) -> None:
 
 
 @pytest.mark.parametrize("overlays", SETS, ids="+".join)
-def test_nothing_is_given_up_and_nothing_passes_by_the_limiter_and_the_redaction(overlays: list[str]) -> None:
+def test_nothing_is_given_up_and_nothing_passes_by_the_limiter_and_the_redaction(overlays: tuple[str, ...]) -> None:
     config = effective(overlays)
     for name, exporter in config["exporters"].items():
         if name == "prometheus":

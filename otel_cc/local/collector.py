@@ -20,6 +20,9 @@ _PORTS = {
     "metrics": "OTEL_CC_COLLECTOR_METRICS_PORT",
 }
 
+# Without it file_log keeps lines in memory for up to 100 ms after it has noted down that it has read them.
+_GATES = "--feature-gates=stanza.synchronousLogEmitter"
+
 _SAMPLE = re.compile(r"(?m)^([a-zA-Z_:][\w:]*)(\{.*\})? (\S+)$")
 
 
@@ -33,7 +36,7 @@ def command(verb: str = "", overlays: Sequence[str] = ("local",)) -> list[str]:
     folder = shipped("collector")
     files = [folder / "base.yaml"]
     files += [Path(name) if name.endswith(".yaml") else folder / "overlays" / f"{name}.yaml" for name in overlays]
-    return [programs.find("otelcol-cc"), *filter(None, [verb]), *(f"--config={file}" for file in files)]
+    return [programs.find("otelcol-cc"), *filter(None, [verb]), _GATES, *(f"--config={file}" for file in files)]
 
 
 class Collector:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import threading
+from pathlib import Path
+
 import psycopg
 import pytest
 
@@ -70,7 +74,7 @@ def test_each_line_carries_the_trace_of_its_request(database: Postgres, reading:
     assert "duration:" in took and parent(1) in took and "VALUES (?)" in took
     (error,) = lines(sink, 2, 1)
     assert error.attributes["error_severity"] == "ERROR" and "duplicate key" in str(error.body)
-    assert error.attributes["detail"] == "Key (name)=(?) already exists."
+    assert error.attributes["detail"] == "Key (name)=(?)"
     assert any("WHERE name = ?" in str(line.body) for line in lines(sink, 3, 2))
     assert {line.resource["service.name"] for line in lines(sink, 1, 2)} == {"postgresql"}
     everything = "".join(f"{record.body}{record.attributes}" for record in sink.logs())
@@ -88,3 +92,52 @@ def test_no_line_is_lost_while_the_collector_is_away(database: Postgres, reading
     reading.start()
     for number in range(10, 30):
         lines(sink, number, 2)
+
+
+def test_no_line_is_lost_when_the_collector_is_killed_while_lines_are_written(
+    processes: Processes, sink: Sink, tmp_path: Path
+) -> None:
+    file = tmp_path / "postgresql.json"
+    # An empty file is not watched.
+    file.write_text("{}\n")
+    env = {
+        **QUICK,
+        "OTEL_CC_TRACES_URL": sink.endpoint,
+        "OTEL_CC_PROMETHEUS_URL": sink.endpoint,
+        "OTEL_CC_LOGS_URL": f"{sink.endpoint}/v1/logs",
+        "OTEL_CC_POSTGRES_LOGS": str(file),
+    }
+    collector = local_collector.start(processes, overlays=["local", "logs"], env=env)
+    wait_until(lambda: "Started watching file" in collector.process.output(), 15, "the log being read")
+    end = threading.Event()
+    written = 0
+
+    def write() -> None:
+        nonlocal written
+        with file.open("a") as log:
+            while not end.wait(0.005):
+                entry = {
+                    "timestamp": "2026-11-26 12:00:00.000 UTC",
+                    "error_severity": "LOG",
+                    "message": f"line {written}",
+                }
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+                written += 1
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        for number in range(8):
+            before = len(sink.logs())
+            wait_until(lambda before=before: len(sink.logs()) > before, 20, "a line")
+            # At another moment of its turn of 200 ms each time.
+            end.wait(0.03 * number)
+            collector.process.kill()
+            collector.start()
+    finally:
+        end.set()
+        thread.join()
+    wait_until(lambda: any(record.body == f"line {written - 1}" for record in sink.logs()), 20, "the last line")
+    missing = {f"line {number}" for number in range(written)} - {str(record.body) for record in sink.logs()}
+    assert not missing

@@ -280,7 +280,7 @@ def all_reported(sink: Sink) -> None:
     wait_until(reported, PATIENCE, "a report of every process")
 
 
-def queues_were_read(sink: otlp.Sink) -> None:
+def queues_were_read(sink: Sink) -> None:
     """Wait until whoever watches the broker has looked at it after now, and has said so."""
     now = time.time()
     read = len(sink.exports)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from otel_cc.local.otlp import Point
+from otel_cc.local.signals import Point
 from tests.truth.exported import Labels, difference
 from tests.truth.mix import DEADLY, LAST, PUBLISHED, TASKS, TERMINATED
 from tests.truth.stage import Run

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import httpx
 
-from otel_cc.local.otlp import Sink
+from otel_cc.local.sink import Sink
 from tests.conftest import Launch
 
 APP = """

@@ -75,9 +75,7 @@ def test_garbage_collections_by_generation(run: Run) -> None:
     for key, number in run.events.items():
         if key[0] == "gc":
             truth[(int(key[1]),)] += number
-    exported = run.exported.totals(
-        "process.gc.pause.duration", "cpython.gc.generation", where=of_the_servers
-    )
+    exported = run.exported.totals("process.gc.pause.duration", "cpython.gc.generation", where=of_the_servers)
     # The application reads before it serves, and for the last time before it has ended; mostly young objects come and
     # go in these moments.
     slack = {(0,): 20 * SERVERS, (1,): 4 * SERVERS, (2,): 2 * SERVERS}

@@ -38,22 +38,16 @@ check: $(STAMP) ## format, lint, strict types, layers, generated pages
 	$(RUN)/ruff format --check
 	$(RUN)/ruff check
 	$(RUN)/mypy
-	$(RUN)/python -m tools.settings_page --check
-	$(RUN)/python -m tools.metrics_page --check
-	$(RUN)/python -m tools.versions_page --check
+	$(RUN)/python -m tools.pages --check
 	$(RUN)/python -m pytest -q tests/test_layers.py tests/test_house.py
 
 fix: $(STAMP) ## repair format, lint and generated pages
 	$(RUN)/ruff check --fix
 	$(RUN)/ruff format
-	$(RUN)/python -m tools.settings_page
-	$(RUN)/python -m tools.metrics_page
-	$(RUN)/python -m tools.versions_page
+	$(RUN)/python -m tools.pages
 
 docs: $(STAMP) ## write the generated pages
-	$(RUN)/python -m tools.settings_page
-	$(RUN)/python -m tools.metrics_page
-	$(RUN)/python -m tools.versions_page
+	$(RUN)/python -m tools.pages
 
 bench: $(STAMP) ## what a request costs, beside others, and what the collector carries (QUICK=1 takes three minutes)
 	@$(RUN)/python -m benchmarks $(ARGS)

@@ -1,16 +1,9 @@
-"""The tables of docs/metrics.md, from the catalogue: ``python -m tools.metrics_page``.
-
-With ``--check`` it only compares.
-"""
+"""The tables of docs/metrics.md, from the catalogue."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from otel_cc.metrics.catalogue import BOUNDS, CATALOGUE, Instrument, prometheus_name
-
-PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
+from tools.marked import replaced
 
 TITLES = {
     "http": "HTTP",
@@ -64,24 +57,5 @@ def bounds() -> str:
 def page(present: str) -> str:
     """The page with its generated parts renewed."""
     for part, make in (("instruments", instruments), ("buckets", buckets), ("bounds", bounds)):
-        begin, end = f"<!-- {part}: from the catalogue, by `make docs` -->\n", f"<!-- end of {part} -->"
-        if begin not in present or end not in present:
-            sys.exit(f"docs/metrics.md lacks the comment lines around its {part}: {begin.strip()} and {end}.")
-        before, _, rest = present.partition(begin)
-        present = before + begin + make() + end + rest.partition(end)[2]
+        present = replaced(present, part, "the catalogue", make())
     return present
-
-
-def main() -> None:
-    """Write the page, or say that it is not current."""
-    present = PAGE.read_text()
-    if sys.argv[1:] == ["--check"]:
-        if present != page(present):
-            sys.exit("docs/metrics.md is not what the catalogue says: run make docs.")
-        print("docs/metrics.md is current.")
-    else:
-        PAGE.write_text(page(present))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,8 @@
-"""docs/settings.md, from the table in otel_cc/settings.py: ``python -m tools.settings_page``.
-
-With ``--check`` it only compares.
-"""
+"""docs/settings.md, from the table in otel_cc/settings.py."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from otel_cc.settings import SETTINGS, Setting
-
-PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 
 HEAD = """\
 <!-- Generated from otel_cc/settings.py by `make docs`; change the table there. -->
@@ -52,21 +44,6 @@ def row(setting: Setting) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
 
 
-def page() -> str:
+def page(_: str) -> str:
     """The whole page."""
     return HEAD + "".join(map(row, SETTINGS)) + TAIL
-
-
-def main() -> None:
-    """Write the page, or say that it is not current."""
-    if sys.argv[1:] == ["--check"]:
-        if not PAGE.exists() or PAGE.read_text() != page():
-            sys.exit("docs/settings.md is not what otel_cc/settings.py says: run make docs.")
-        print("docs/settings.md is current.")
-    else:
-        PAGE.parent.mkdir(exist_ok=True)
-        PAGE.write_text(page())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,17 +1,9 @@
-"""The tables of docs/tools.md, from tools/versions.json: ``python -m tools.versions_page``.
-
-With ``--check`` it only compares.
-"""
+"""The tables of docs/tools.md, from tools/versions.json."""
 
 from __future__ import annotations
 
-import sys
-
 from tools import versions
-
-PAGE = versions.ROOT / "docs" / "tools.md"
-BEGIN = "<!-- versions: from tools/versions.json, by `make docs` -->\n"
-END = "<!-- end of versions -->"
+from tools.marked import replaced
 
 
 def tables() -> str:
@@ -28,22 +20,4 @@ def tables() -> str:
 
 def page(present: str) -> str:
     """The page with its tables renewed."""
-    if BEGIN not in present or END not in present:
-        sys.exit(f"docs/tools.md lacks the comment lines around its tables: {BEGIN.strip()} and {END}.")
-    before, _, rest = present.partition(BEGIN)
-    return before + BEGIN + tables() + END + rest.partition(END)[2]
-
-
-def main() -> None:
-    """Write the page, or say that it is not current."""
-    present = PAGE.read_text()
-    if sys.argv[1:] == ["--check"]:
-        if present != page(present):
-            sys.exit("docs/tools.md is not what tools/versions.json says: run make docs.")
-        print("docs/tools.md is current.")
-    else:
-        PAGE.write_text(page(present))
-
-
-if __name__ == "__main__":
-    main()
+    return replaced(present, "versions", "tools/versions.json", tables())

@@ -20,7 +20,7 @@ import yaml
 from opentelemetry import propagate
 
 from otel_cc import distro, guard, log_format, report, request_id, settings
-from otel_cc.celery import beat, message, published
+from otel_cc.celery import beat, message, queue_time
 from otel_cc.cli.verbs import app as cli
 from otel_cc.http import capture
 from otel_cc.local.process import wait_until
@@ -381,7 +381,7 @@ def test_the_headers_of_a_message_are_those_of_the_code() -> None:
     text = section(doc("celery"), "## What is written into a message")
     written = {name for row in rows(text)[:-1] for name in re.findall(r"`(.*?)`", row[0])}
     others = set(propagate.get_global_textmap().fields) | RequestIdPropagator().fields
-    assert written == others | {message.REQUEST_ID, published.HEADER, beat.HEADER}
+    assert written == others | {message.REQUEST_ID, queue_time.HEADER, beat.HEADER}
     assert f"`{message.FOREIGN_REQUEST_ID}`" in text
 
 

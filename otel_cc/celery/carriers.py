@@ -17,7 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry.context import Context
 
 from otel_cc import guard, settings
-from otel_cc.celery import beat, heartbeat, message, monitor, outcome, published, request, worker
+from otel_cc.celery import beat, heartbeat, message, monitor, outcome, queue_time, request, worker
 from otel_cc.celery.producers import producers
 from otel_cc.context import current
 from otel_cc.import_hook import on_import
@@ -71,7 +71,7 @@ def _before_publish(headers: Any = None, body: Any = None, routing_key: Any = No
             producers.publishes.start(headers, body, routing_key)
         if settings.get().celery_headers:
             message.write(headers)
-            published.write(headers)
+            queue_time.write(headers)
             beat.write(headers)
             if "id" not in headers and isinstance(body, dict):
                 # Protocol 1 has no headers of its own. Contrib's instrumentor looks for the task ID in them as soon as

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_cc import guard
 from otel_cc.celery import broker
-from otel_cc.celery.outcome import unwrapped
+from otel_cc.celery.failure import unwrapped
 from otel_cc.celery.values import text
 from otel_cc.error_type import type_name
 from otel_cc.tracing.tracer import get_tracer

@@ -7,7 +7,8 @@ overwritten. Messages come from anybody who can reach the broker: what is read h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -133,3 +134,16 @@ def _of_task(request: Mapping[str, Any]) -> int | None:
     """The ID of the task as a trace ID; by default it is a random UUID."""
     task_id = request.get("id")
     return request_id.trace_id_of(task_id) if isinstance(task_id, str) else None
+
+
+@contextmanager
+def inside(context: Context | None) -> Iterator[None]:
+    """What the main process does and logs for a task has the IDs of its message."""
+    if context is None:
+        yield
+        return
+    token = otel_context.attach(context)
+    try:
+        yield
+    finally:
+        otel_context.detach(token)

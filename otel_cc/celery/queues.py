@@ -13,7 +13,7 @@ from time import monotonic, time
 from typing import Any, NamedTuple
 
 from otel_cc import guard
-from otel_cc.celery import published
+from otel_cc.celery import queue_time
 from otel_cc.metrics.catalogue import BOUNDS
 
 # A longer message is not looked at: to copy it is work for the broker.
@@ -29,7 +29,7 @@ if #head > {_LARGEST} then
   pcall(function() collectgarbage() end)
   return 1
 end
-return string.match(string.sub(head, -65536), '"{published.HEADER}":%s*"([%d.]+)"') or ''
+return string.match(string.sub(head, -65536), '"{queue_time.HEADER}":%s*"([%d.]+)"') or ''
 """
 # Seconds until a message is asked for again that was too large, or that the broker does not look at for us.
 _AGAIN = 600.0
@@ -110,7 +110,7 @@ class _Redis:
         """
         if isinstance(head, bytes):
             # Anybody who reaches the broker can have written it.
-            return published.waited({published.HEADER: head}, None, now)
+            return queue_time.waited({queue_time.HEADER: head}, None, now)
         if head is not None:
             self._later[key] = monotonic() + _AGAIN
             if isinstance(head, Exception):

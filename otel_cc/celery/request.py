@@ -15,8 +15,9 @@ from typing import Any
 from opentelemetry.context import Context
 
 from otel_cc import guard
-from otel_cc.celery import message, outcome, published
-from otel_cc.celery.outcome import Outcomes, inside
+from otel_cc.celery import failure, message, outcome, queue_time
+from otel_cc.celery.message import inside
+from otel_cc.celery.outcome import Outcomes
 from otel_cc.celery.producers import producers
 
 _PLACE = "the outcome of a Celery task"
@@ -81,7 +82,7 @@ class Execution:
         :param at: on the monotonic clock, which all processes of a machine share
         """
         self._accepted = at
-        waited = published.waited(request.request_dict, request.eta, time() - (monotonic() - at))
+        waited = queue_time.waited(request.request_dict, request.eta, time() - (monotonic() - at))
         if waited is not None:
             self._outcomes.started(self.destination, waited, self.context)
 
@@ -107,7 +108,7 @@ class Execution:
 
     def failed(self, request: Any, error: Any) -> None:
         """The pool says that it did not."""
-        state, error_type = outcome.classify(error)
+        state, error_type = failure.classify(error)
         reason = "terminated" if state == "REVOKED" else None
         self.end(request, state, error_type, reason, expected=self._outcomes.expects(error))
 
@@ -180,16 +181,16 @@ def _counted(base: Any, task: Any, app: Any) -> Any:
             result = failed__retval__runtime
             if not isinstance(result, tuple):
                 # What lost a task in a pool without children; Celery itself chokes on it.
-                self._tell(Execution.failed, outcome.unwrap(result))
+                self._tell(Execution.failed, failure.unwrap(result))
             elif result[0]:
-                self._tell(Execution.failed, outcome.unwrap(result[1]))
+                self._tell(Execution.failed, failure.unwrap(result[1]))
             else:
                 self._tell(Execution.succeeded, result[2])
             return super().on_success(result, **kwargs)
 
         def on_failure(self, exc_info: Any, *args: Any, **kwargs: Any) -> Any:
-            error = outcome.unwrap(exc_info)
-            if not asks_the_backend or outcome.classify(error)[0] != "LOST":
+            error = failure.unwrap(exc_info)
+            if not asks_the_backend or failure.classify(error)[0] != "LOST":
                 self._tell(Execution.failed, error)
             try:
                 with inside(self._otel_cc.context if self._otel_cc else None):

@@ -11,8 +11,9 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from otel_cc import report, settings
 from otel_cc.import_hook import on_import
 from otel_cc.sql.engine import hook
+from otel_cc.sql.measures import ClientSpans, Measures
 from otel_cc.sql.pool import PoolMeasures
-from otel_cc.sql.switches import ClientSpans, Measures, switches
+from otel_cc.sql.switches import switches
 
 
 class SQLAlchemyInstrumentor(BaseInstrumentor):

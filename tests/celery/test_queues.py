@@ -16,7 +16,7 @@ from kombu.common import Broadcast
 from kombu.entity import Exchange, Queue
 
 from otel_cc.celery import queues
-from otel_cc.celery.published import HEADER
+from otel_cc.celery.queue_time import HEADER
 from otel_cc.celery.queues import Depth
 from otel_cc.local.process import wait_until
 from otel_cc.local.rabbitmq import RabbitMQ

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_cc.celery import published
+from otel_cc.celery import queue_time
 from otel_cc.local.signals import Point
 from tests.celery.conftest import Stage
 
@@ -19,7 +19,7 @@ NOW = 1_795_000_000.0
 
 
 def at(seconds: float) -> dict[str, Any]:
-    return {published.HEADER: f"{NOW + seconds:.6f}"}
+    return {queue_time.HEADER: f"{NOW + seconds:.6f}"}
 
 
 def eta(seconds: float) -> datetime:
@@ -31,7 +31,7 @@ def eta(seconds: float) -> datetime:
     [
         (at(-2.5), None, 2.5),
         ({"headers": at(-2.5)}, None, 2.5),
-        ({published.HEADER: at(-2.5)[published.HEADER].encode()}, None, 2.5),
+        ({queue_time.HEADER: at(-2.5)[queue_time.HEADER].encode()}, None, 2.5),
         # It should wait until its eta; one that is over at the time of publishing changes nothing.
         (at(-60), eta(-2.5), 2.5),
         (at(-2.5), eta(-60), 2.5),
@@ -44,7 +44,7 @@ def eta(seconds: float) -> datetime:
 def test_a_wait_is_the_time_since_the_publishing_or_the_eta(
     headers: dict[str, Any], due: datetime | None, waited: float
 ) -> None:
-    assert published.waited(headers, due, NOW) == pytest.approx(waited)
+    assert queue_time.waited(headers, due, NOW) == pytest.approx(waited)
 
 
 @pytest.mark.parametrize(
@@ -52,19 +52,19 @@ def test_a_wait_is_the_time_since_the_publishing_or_the_eta(
     ["", "now", "nan", "inf", "-inf", "1e400", "0", "-1", "9" * 33, f"{NOW + 7200}", f"{NOW - 86_400 * 31}", None, 7.5],
 )
 def test_a_value_that_cannot_be_is_no_wait(value: Any) -> None:
-    assert published.waited({published.HEADER: value}, None, NOW) is None
+    assert queue_time.waited({queue_time.HEADER: value}, None, NOW) is None
 
 
 @given(st.one_of(st.text(), st.floats().map(str), st.integers(), st.binary(), st.lists(st.text())))
 def test_whatever_the_header_says_a_wait_is_not_negative_and_not_absurd(value: Any) -> None:
-    waited = published.waited({published.HEADER: value}, NOW, NOW)
+    waited = queue_time.waited({queue_time.HEADER: value}, NOW, NOW)
     assert waited is None or 0 <= waited <= 86_400 * 31
 
 
 def test_what_was_written_is_read() -> None:
     headers: dict[str, Any] = {}
-    published.write(headers)
-    waited = published.waited(headers, None, time.time() + 1)
+    queue_time.write(headers)
+    waited = queue_time.waited(headers, None, time.time() + 1)
     assert waited == pytest.approx(1, abs=0.5)
 
 

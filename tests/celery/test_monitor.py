@@ -107,7 +107,8 @@ class Stage:
     def __init__(self, launch: Launch, broker: str, **env: str) -> None:
         self.launch = launch
         self.queue = f"monitored{next(_numbers)}"
-        self.env = {"BROKER": broker, "QUEUE": self.queue, **env}
+        # Workers of other tests may be alive at the same broker, and would be counted.
+        self.env = {"BROKER": broker, "QUEUE": self.queue, "EVENTS": f"{self.queue}.events", **env}
         self.folder = launch.write(FILES)
 
     def api(self, messages: int = 1, *, wait: bool = True, **extra: str) -> Process:
@@ -160,9 +161,7 @@ def service(point: Point) -> str:
 def test_the_death_of_every_worker_is_seen_by_who_published(
     request: pytest.FixtureRequest, launch: Launch, broker: str, pool: str
 ) -> None:
-    server = request.getfixturevalue(broker)
-    # Workers of other tests may be alive at the same broker, and would be counted.
-    stage = Stage(launch, server.database(12) if broker == "valkey" else server.url)
+    stage = Stage(launch, request.getfixturevalue(broker).url)
     worker = stage.worker("--pool", pool, "--concurrency", "2")
     stage.newest("celery.workers", 1)
     api = stage.api(messages=3)
@@ -230,7 +229,6 @@ def test_applications_come_and_go_and_more_than_a_process_can_look_at_are_left_o
 
 def test_workers_that_send_their_heartbeats_elsewhere_are_counted_there(launch: Launch, valkey: Valkey) -> None:
     stage = Stage(launch, valkey.database(15))
-    stage.env["EVENTS"] = "mail.events"
     stage.worker("--pool", "solo")
     mail, shop = stage.api(), stage.api(EVENTS="shop.events")
     # One process reads the queues, both listen.

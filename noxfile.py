@@ -50,6 +50,10 @@ TESTS = (
     "tests/test_path.py",
     "tests/test_structlog_fields.py",
 )
+# Celery 5.3 itself keeps every application alive that has published.
+KEPT = "tests/celery/test_monitor.py::test_applications_come_and_go_and_more_than_a_process_can_look_at_are_left_out"
+# uvicorn 0.30 does not tell where it listens when that is a Unix socket.
+UNTOLD = "tests/http/test_measures.py::test_a_proxy_is_known_on_a_unix_socket"
 # A minute of waiting for time limits of our own, whatever the libraries are.
 WAITS = "tests/test_lifecycle.py::test_an_unreachable_backend_does_not_delay_the_exit"
 
@@ -69,6 +73,7 @@ def register(lock: str, version: str, python: Path) -> None:
         if lock == "oldest" and not session.posargs:
             # OpenTelemetry before 1.45 has no client apart from its exporters: theirs are used as they are.
             what += ["--ignore=tests/otlp/test_client.py", "--ignore=tests/otlp/test_transport.py"]
+            what += ["--deselect", KEPT, "--deselect", UNTOLD]
             # The shop of the demo is written for SQLAlchemy 2.0.
             what.remove("tests/test_path.py")
         session.run(str(environment / "bin" / "python"), "-m", "pytest", *PARALLEL, *what, external=True)

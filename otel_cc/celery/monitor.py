@@ -12,17 +12,15 @@ from __future__ import annotations
 import os
 import threading
 import time
-from functools import lru_cache
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 from weakref import WeakSet
 
 from opentelemetry import context as otel_context
 from opentelemetry import metrics as otel_metrics
 from opentelemetry.instrumentation.utils import suppress_instrumentation
 
-from otel_cc import fork, guard, lifecycle, metrics, settings
-from otel_cc.celery import broker, queues
+from otel_cc import fork, guard, lifecycle, settings
+from otel_cc.celery import broker, queue_gauges, queues
 from otel_cc.celery.claims import Claims
 from otel_cc.celery.listener import Listener
 
@@ -35,12 +33,6 @@ PATIENCE = 5.0
 # Brokers that a process looks at: each is a thread and a connection.
 MOST = 16
 
-_CONNECT_TIMEOUT = 3.0
-# For a broker that takes the connection and then says nothing.
-_TIMEOUTS: dict[str, dict[str, float]] = {
-    "redis": {"socket_connect_timeout": _CONNECT_TIMEOUT, "socket_timeout": 10.0},
-    "rabbitmq": {"read_timeout": 10.0, "write_timeout": 10.0},
-}
 _PLACE = "the monitor of the Celery queues"
 
 _monitors: dict[str, Monitor] = {}
@@ -116,7 +108,7 @@ class Monitor(threading.Thread):
                 _PLACE,
                 "the Celery broker cannot be read, so there are no metrics of its queues (%s): "
                 "check broker_url, or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
-                _text(error),
+                broker.printable(error),
             )
         except Exception:
             guard.failed(_PLACE)
@@ -214,18 +206,37 @@ def published(app: Any) -> None:
 def _serves() -> None:
     """Who serves may publish, and may be the only one that is left: after a restart, with nothing to do.
 
-    Here, before the first request, what Celery computes of an application is not computed by two threads.
+    Here, before the first request, what Celery computes of an application is not computed by two threads. What is left
+    for later is the driver of the broker, whose import takes longer than all of our own start.
     """
     if not lifecycle.serves("asgi"):
         # Workers and beat have their own moment.
         return
     from celery import _state
 
+    apps = []
     for app in list(_state._get_active_apps()):
         with guard.guarded(_PLACE):
             # Celery makes applications of its own, without a broker; and who runs tasks eagerly may have none.
             if app.conf.broker_url and not app.conf.task_always_eager:
-                start(app, PATIENCE)
+                _compute(app)
+                apps.append(app)
+    if apps:
+        threading.Thread(target=_start_later, args=(apps,), name="otel-cc-celery-monitor", daemon=True).start()
+
+
+def _start_later(apps: list[Any]) -> None:
+    time.sleep(PATIENCE)
+    for app in apps:
+        with guard.guarded(_PLACE):
+            if app not in _asked:
+                start(app)
+
+
+def _compute(app: Any) -> None:
+    """Have Celery compute, and remember, what a monitor reads: it does so under locks, and a child that is forked while
+    our thread holds one could wait for it for ever."""
+    app.amqp.queues, app.events.Receiver  # noqa: B018  it remembers them
 
 
 def start(app: Any, delay: float = 0.0) -> None:
@@ -240,8 +251,7 @@ def start(app: Any, delay: float = 0.0) -> None:
     if not settings.get().celery_monitor or not fork.metric_readers(otel_metrics.get_meter_provider()):
         return
     system = broker.system(app)
-    if system not in _TIMEOUTS:
-        # To ask a broker of the cloud costs money.
+    if system not in broker.READABLE:
         return
     if _stops_the_loop():
         guard.warn_once(
@@ -250,18 +260,16 @@ def start(app: Any, delay: float = 0.0) -> None:
             "patched it: patch first, or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
         )
         return
-    connection = connection_of(app, system)
-    broker_identity = identity(connection, system)
-    # Computed here, once: Celery imports and computes them under locks, and a child that is forked while our thread holds
-    # one could wait for it for ever.
-    app.amqp.queues, app.events.Receiver  # noqa: B018  it remembers them
+    connection = broker.connection(app, system)
+    identity = broker.identity(connection, system)
+    _compute(app)
     with _lock:
-        if broker_identity in _monitors:
-            _monitors[broker_identity].apps.add(app)
+        if identity in _monitors:
+            _monitors[identity].apps.add(app)
         elif len(_monitors) < MOST:
-            monitor = Monitor(app, broker_identity, system, connection, delay)
+            monitor = Monitor(app, identity, system, connection, delay)
             monitor.start()
-            _monitors[broker_identity] = monitor
+            _monitors[identity] = monitor
         else:
             guard.warn_once(
                 "brokers",
@@ -269,41 +277,7 @@ def start(app: Any, delay: float = 0.0) -> None:
                 "application for each broker, or set OTEL_CC_CELERY_MONITOR_ENABLED=false.",
                 MOST,
             )
-    _observe()
-
-
-def connection_of(app: Any, system: str) -> Any:
-    """A connection for a monitor, not connected: it gives up soon, and is not cut while it only listens."""
-    chosen = app.conf.broker_transport_options
-    options = {name: value for name, value in _TIMEOUTS[system].items() if name not in chosen}
-    # Nothing is sent while it listens, which RabbitMQ must not take for death. Among the options it counts, whatever the
-    # address says.
-    options["heartbeat"] = 0
-    return app.connection_for_read(connect_timeout=_CONNECT_TIMEOUT, transport_options=options)
-
-
-def identity(connection: Any, system: str) -> str:
-    """What tells a broker, and the part of it that an application uses, from others; without passwords.
-
-    :param connection: kombu's
-    """
-    from kombu.utils.url import maybe_sanitize_url
-
-    address = connection.as_uri()
-    if system == "redis" and address.endswith("//"):
-        # No database is the first one.
-        address = f"{address[:-1]}0"
-    # The address of a socket comes without its database.
-    urls = [connection.hostname or "", *connection.alt]
-    databases = [database for url in urls for database in parse_qs(urlsplit(url).query).get("virtual_host", ())]
-    options = connection.transport_options
-    parts = [options.get(name, "") for name in ("master_name", "global_keyprefix")]
-    return " ".join([address, *map(maybe_sanitize_url, connection.alt), *databases, *map(repr, parts)])
-
-
-def _text(error: Exception) -> str:
-    # That no Sentinel answers comes with the connections to them, and those of redis-py 6 with their passwords.
-    return str(error).partition(" : <")[0]
+    queue_gauges.observe(_monitors)
 
 
 def _stops_the_loop() -> bool:
@@ -323,51 +297,6 @@ def _is_worker(**_: object) -> None:
 def _starts(sender: Any = None, **_: object) -> None:
     with guard.guarded(_PLACE):
         start(sender.app)
-
-
-def _observe() -> None:
-    metrics.observe("celery.queue.messages", _messages)
-    metrics.observe("celery.queue.oldest.age", _ages)
-    metrics.observe("celery.workers", _counts)
-    metrics.observe("celery.monitor.heartbeat.timestamp", _timestamps)
-
-
-def _depths() -> list[tuple[queues.Depth, dict[str, str]]]:
-    found: dict[tuple[str, str], queues.Depth] = {}
-    for monitor in list(_monitors.values()):
-        for name, depth in monitor.depths.items():
-            key = monitor.system, metrics.bounded("messaging.destination.name", name)
-            other = found.get(key)
-            # Two brokers may have a queue of the same name, and what is beyond the bound has one.
-            if other is not None:
-                ages = [age for age in (depth.oldest, other.oldest) if age is not None]
-                depth = queues.Depth(depth.messages + other.messages, max(ages, default=None))
-            found[key] = depth
-    return [(depth, _labels(*key)) for key, depth in found.items()]
-
-
-def _messages() -> list[tuple[float, dict[str, str]]]:
-    return [(depth.messages, labels) for depth, labels in _depths()]
-
-
-def _ages() -> list[tuple[float, dict[str, str]]]:
-    return [(depth.oldest, labels) for depth, labels in _depths() if depth.oldest is not None]
-
-
-def _counts() -> list[tuple[float, dict[str, str]]]:
-    known = [monitor.workers for monitor in list(_monitors.values())]
-    counts = [count for count in known if count is not None]
-    return [(sum(counts), {})] if counts else []
-
-
-def _timestamps() -> list[tuple[float, dict[str, str]]]:
-    seen = [monitor.seen for monitor in list(_monitors.values()) if monitor.seen is not None]
-    return [(max(seen), {})] if seen else []
-
-
-@lru_cache(maxsize=1024)
-def _labels(system: str, name: str) -> dict[str, str]:
-    return {"messaging.system": system, "messaging.destination.name": name}
 
 
 def _after_fork() -> None:

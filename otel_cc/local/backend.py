@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
+from otel_cc.context import ATTRIBUTE
 from otel_cc.local import jaeger_client, lookup, prometheus_client
-from otel_cc.local.evidence import ATTRIBUTE, Check, Evidence
+from otel_cc.local.evidence import Check, Evidence
 from otel_cc.local.signals import Point, Span
 from otel_cc.local.sink import Sink
 from otel_cc.local.stack import Stack

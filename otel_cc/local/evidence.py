@@ -10,13 +10,13 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from otel_cc.context import ATTRIBUTE
 from otel_cc.local import sql_comment
 from otel_cc.local.application import API, WORKER
 from otel_cc.local.postgres import Statement
 from otel_cc.local.signals import Span
 
 HEADER = "X-Request-ID"
-ATTRIBUTE = "request.id"
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
+from otel_cc.context import ATTRIBUTE
 from otel_cc.local import otlp_json
-from otel_cc.local.evidence import ATTRIBUTE
 from otel_cc.local.lookup import Lookup
 from otel_cc.local.signals import Span
 from otel_cc.local.traces import Trace, group

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from otel_cc.context import ATTRIBUTE
 from otel_cc.local import otlp_json
-from otel_cc.local.evidence import ATTRIBUTE
 from otel_cc.local.lookup import Lookup
 from otel_cc.local.signals import Span
 

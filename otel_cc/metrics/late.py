@@ -11,7 +11,7 @@ import gc
 import os
 from collections import deque
 from collections.abc import Callable
-from threading import get_ident
+from threading import get_native_id
 from typing import Any
 
 attention = False
@@ -33,7 +33,7 @@ def put_off(record: Callable[..., None], *measurement: Any) -> bool:
     :param record: what is called with ``measurement`` later
     :return: whether it was put off
     """
-    if _collecting_thread == get_ident():
+    if _collecting_thread == get_native_id():
         _waiting.append((record, measurement))
         return True
     catch_up()
@@ -58,7 +58,8 @@ def catch_up() -> None:
 def _listen(phase: str, info: dict[str, int]) -> None:
     global attention, _collecting_thread
     if phase == "start":
-        _collecting_thread, attention = get_ident(), True
+        # Not that of gevent and eventlet, which have one for each greenlet, and none for one that ends.
+        _collecting_thread, attention = get_native_id(), True
     else:
         _collecting_thread, attention = 0, bool(_waiting)
 

@@ -10,9 +10,9 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_cc import report, settings
 from otel_cc.import_hook import on_import
+from otel_cc.sql import pool
 from otel_cc.sql.engine import hook
-from otel_cc.sql.measures import ClientSpans, Measures
-from otel_cc.sql.pool import PoolMeasures
+from otel_cc.sql.measures import ClientSpans, Measures, PoolMeasures
 from otel_cc.sql.switches import switches
 
 
@@ -30,7 +30,7 @@ class SQLAlchemyInstrumentor(BaseInstrumentor):
             return
         # What contrib does not measure hangs on the engine, not on who makes the spans.
         switches.measures = Measures()
-        switches.pools = PoolMeasures()
+        switches.pools = PoolMeasures(pool.READERS)
         # The carriers hook it, too, but not for metrics alone, and an application may use the instrumentor by itself.
         on_import("sqlalchemy.engine.base", hook)
         if settings.get().instrumentation == "own":

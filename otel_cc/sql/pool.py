@@ -15,9 +15,10 @@ from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
-from otel_cc import guard, metrics
+from otel_cc import guard
 from otel_cc.living import Living
 from otel_cc.metrics import Values, bounded
+from otel_cc.sql.measures import PoolMeasures
 from otel_cc.sql.switches import switches
 from otel_cc.sql.transaction import Operations
 
@@ -25,31 +26,6 @@ _NAME = "db.client.connection.pool.name"
 _STATE = "db.client.connection.state"
 _WATCH = "_otel_cc"
 _SINCE = "otel_cc.since"
-
-
-class PoolMeasures:
-    """The instruments of pools; made when our producer, or contrib's, is switched on."""
-
-    def __init__(self) -> None:
-        self.timeouts = metrics.counter("db.client.connection.timeouts")
-        self.wait_time = metrics.histogram("db.client.connection.wait_time")
-        self.create_time = metrics.histogram("db.client.connection.create_time")
-        self.use_time = metrics.histogram("db.client.connection.use_time")
-        # A forked child has the engines of its parent and connections of its own: see _after_fork.
-        self._take_back = [
-            metrics.observe(name, read, in_children=True)
-            for name, read in (
-                ("db.client.connection.count", _read_count),
-                ("db.client.connection.max", lambda: _sums(lambda pool: pool.limits()[0])),
-                ("db.client.connection.idle.max", lambda: _sums(lambda pool: pool.limits()[1])),
-                ("db.client.connection.pending_requests", lambda: _sums(lambda pool: len(pool.waiting))),
-            )
-        ]
-
-    def close(self) -> None:
-        """Report nothing any more."""
-        for take_back in self._take_back:
-            take_back()
 
 
 class WatchedPool:
@@ -284,6 +260,15 @@ def _sums(read: Callable[[WatchedPool], int | None]) -> Values:
                 name = pool.attributes[_NAME]
                 sums[name] = sums.get(name, 0) + number
     return [(number, {_NAME: name}) for name, number in sums.items()]
+
+
+READERS: dict[str, Callable[[], Values]] = {
+    "db.client.connection.count": _read_count,
+    "db.client.connection.max": lambda: _sums(lambda pool: pool.limits()[0]),
+    "db.client.connection.idle.max": lambda: _sums(lambda pool: pool.limits()[1]),
+    "db.client.connection.pending_requests": lambda: _sums(lambda pool: len(pool.waiting)),
+}
+"""What is read of all pools when metrics are collected."""
 
 
 def _after_fork() -> None:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 
 if TYPE_CHECKING:
-    from otel_cc.sql.measures import ClientSpans, Measures
-    from otel_cc.sql.pool import PoolMeasures
+    from otel_cc.sql.measures import ClientSpans, Measures, PoolMeasures
 
 
 class Switches:

@@ -7,22 +7,39 @@ each is in exactly one of ``queue.size``, ``processed`` with an error type (drop
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from otel_cc import metrics
 from otel_cc.otlp.measures import ExportMeasures, component, measures_itself
 
-if TYPE_CHECKING:
-    from otel_cc.tracing.processor import SpanQueue
+
+class Queue(Protocol):
+    """Where the numbers are.
+
+    :ivar limit: how many spans may wait
+    :ivar processed: how many were given to the exporter
+    :ivar in_flight: how many it has at the moment
+    :ivar dropped: how many were not kept, by the reason
+    """
+
+    exporter: Any
+    limit: int
+    processed: int
+    in_flight: int
+    dropped: dict[str, int]
+
+    @property
+    def waiting(self) -> int:
+        """How many spans wait."""
 
 
 class Measures:
     """The instruments of one queue and its exporter; made when its first span comes.
 
-    :param queue: where the numbers are
+    :param queue: of the spans
     """
 
-    def __init__(self, queue: SpanQueue) -> None:
+    def __init__(self, queue: Queue) -> None:
         self._queue = queue
         self._processor = component("batching_span_processor")
         self._failed = {

@@ -6,7 +6,6 @@ import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from otel_cc.metrics import late
 from otel_cc.metrics.counters import Counter
 from otel_cc.metrics.histogram import LeanHistogram
+from tests.metrics.collecting import collecting
 
 LABELS: dict[str, Any] = {"a": "x"}
 
@@ -49,14 +49,6 @@ def count(reader: InMemoryMetricReader) -> int:
     return point.count  # type: ignore[union-attr]  # a histogram's
 
 
-@contextmanager
-def aggregation(histogram: LeanHistogram) -> Iterator[None]:
-    """The place of ``LABELS``, locked as it is while it is collected."""
-    [(_, _, [aggregate])] = histogram._bound.values()
-    with aggregate.__self__._lock:
-        yield
-
-
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("record", ["record", "record_plain"])
 def test_the_garbage_collector_runs_in_a_locked_section(
@@ -64,7 +56,7 @@ def test_the_garbage_collector_runs_in_a_locked_section(
 ) -> None:
     histogram.record(1, LABELS)
     Abandoned(lambda: getattr(histogram, record)(1, LABELS))
-    with aggregation(histogram):
+    with collecting(histogram):
         gc.collect()
     assert late.attention
     assert count(reader) == 1

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from otel_cc.local.postgres import Postgres
 from otel_cc.local.process import wait_until
 from otel_cc.sql import pool as watching
+from tests.metrics.collecting import collecting
 from tests.sql.conftest import (
     POSTGRES_DRIVERS,
     SQLITE_DRIVERS,
@@ -342,17 +343,11 @@ def test_a_connection_that_nobody_closed_comes_back_while_metrics_are_collected(
     assert pool.read("use_time") == 1
     measures = watching.switches.pools
     assert measures is not None
-    locks = [bound[2][0].__self__._lock for bound in measures.use_time._bound.values()]
     cycle: list[Any] = [pool.engine.raw_connection()]
     cycle.append(cycle)
     del cycle
-    for lock in locks:
-        lock.acquire()
-    try:
+    with collecting(measures.use_time):
         gc.collect()
-    finally:
-        for lock in locks:
-            lock.release()
     assert pool.state() == (0, 1)
     assert pool.read("use_time") == 2
 

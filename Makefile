@@ -1,8 +1,8 @@
 # Needs make and Python >= 3.10, nothing else. Plain `make` lists the targets.
 
 VENV ?= .venv
-# How many tests run at a time; 0 runs them one after the other in one process.
-PARALLEL ?= 2
+# How many tests run at a time: they wait more than they compute; 0 runs them one after the other in one process.
+PARALLEL ?= 3
 LOCK := constraints/newest.lock
 RUN := $(VENV)/bin
 STAMP := $(VENV)/.ready

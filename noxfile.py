@@ -29,7 +29,7 @@ CORNERS = {
 # Outside of the checkout, so that a fresh clone finds them.
 ENVIRONMENTS = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "otel-cc" / "matrix"
 
-PARALLEL = ("-n", "2", "--dist", "loadscope", "--no-loadscope-reorder")
+PARALLEL = ("-n", "3", "--dist", "loadscope", "--no-loadscope-reorder")
 # What depends on the versions of the libraries; the rest is tested once, by `make test`.
 TESTS = (
     "tests/tracing",

@@ -21,12 +21,14 @@ from otel_cc.local.sink import Sink
 def pytest_configure(config: pytest.Config) -> None:
     """Let SIGTERM end a test run as Ctrl-C does, so that the servers that it started are stopped."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell without job control has its background jobs ignore Ctrl-C, and the programs of the tests would, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With several processes (-n), begin with what takes longest, so that the others have enough to do beside it."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: item.path.parent.name not in SHARE_A_RUN)
+        items.sort(key=lambda item: LONGEST.isdisjoint((item.path.parent.name, item.path.name)))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -54,6 +56,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 SHARE_A_RUN = {"truth"}
+LONGEST = {"truth", "test_outage.py"}
 BIN = Path(sys.executable).parent
 
 

@@ -135,20 +135,23 @@ class Process:
         return "\n".join(f"    {line}" for line in last) if last else "    (no output)"
 
     def wait_ready(self, timeout: float = 30.0, check: Callable[[], None] = lambda: None) -> None:
-        """Wait for the readiness check; a program without one is ready once it is started.
+        """Wait for the readiness check; a program without one is ready once it has been started.
 
         :param timeout: seconds
         :param check: called in between; may raise to give up
-        :raises ProcessError: it ended, or was not ready in time
+        :raises ProcessError: it ended before it was ready, or was not ready in time
         """
 
         def ready() -> bool:
             check()
+            if self._ready is None:
+                # It may have done all that it had to do.
+                return True
             if not self.running:
                 raise ProcessError(
                     f"{self.name} {self.how_it_ended()} before it was ready. Its log ends:\n{self.tail()}"
                 )
-            return self._ready is None or self._ready(self)
+            return self._ready(self)
 
         try:
             wait_until(ready, timeout)

@@ -220,6 +220,13 @@ def test_a_folder_of_the_callers_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "state" / "talker.log").read_text() == "kept\n"
 
 
+def test_a_program_without_a_readiness_check_may_have_ended() -> None:
+    with Processes() as processes:
+        process = processes.start("quick", python("print('done')"), wait=False)
+        process.wait(10)
+        process.wait_ready(0)
+
+
 def test_two_programs_of_one_name_have_a_log_each() -> None:
     with Processes() as processes:
         logs = [processes.start("a/b", python(f"print({n})")).log.name for n in range(2)]

@@ -18,7 +18,8 @@ from kombu.entity import Exchange, Queue
 from otel_cc.celery import queues
 from otel_cc.celery.queue_time import HEADER
 from otel_cc.celery.queues import Depth
-from otel_cc.local.process import wait_until
+from otel_cc.local import valkey as local_valkey
+from otel_cc.local.process import Processes, wait_until
 from otel_cc.local.rabbitmq import RabbitMQ
 from otel_cc.local.valkey import Valkey
 from otel_cc.metrics.catalogue import BOUNDS
@@ -46,6 +47,13 @@ def client(valkey: Valkey) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(valkey.database(5)) as connected:
         connected.flushdb()
         yield connected
+
+
+@pytest.fixture
+def alone() -> Iterator[Valkey]:
+    """A server that nobody else asks, for what it counts of itself."""
+    with Processes() as processes:
+        yield local_valkey.start(processes)
 
 
 def send(app: Celery, queue: str, age: float | None = None, **options: Any) -> None:
@@ -99,24 +107,25 @@ def sent_bytes(client: redis.Redis) -> int:
 
 
 def test_a_large_message_stays_at_the_broker_and_is_not_asked_for_again_soon(
-    connect: Connect, valkey: Valkey, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, alone: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app, connection = connect(valkey.database(5))
+    app, connection = connect(alone.url)
     read = queues.reader(connection, "redis")
-    send(app, "large", 50, args=["x" * 500_000])
-    before = sent_bytes(client)
-    assert read(["large"])["large"].oldest == pytest.approx(50, abs=2)
-    client.delete("large")
-    send(app, "large", 40, args=["x" * 20_000_000])
-    send(app, "large", 30)
-    for _ in range(3):
-        assert read(["large"]) == {"large": Depth(2, None)}
-    assert sent_bytes(client) - before < 50_000
-    script = client.info("commandstats")["cmdstat_eval"]["calls"]
-    client.rpop("large")
-    assert read(["large"]) == {"large": Depth(1, None)}
-    # Those of the other priorities.
-    assert client.info("commandstats")["cmdstat_eval"]["calls"] - script == 3
+    with redis.Redis.from_url(alone.url) as client:
+        send(app, "large", 50, args=["x" * 500_000])
+        before = sent_bytes(client)
+        assert read(["large"])["large"].oldest == pytest.approx(50, abs=2)
+        client.delete("large")
+        send(app, "large", 40, args=["x" * 20_000_000])
+        send(app, "large", 30)
+        for _ in range(3):
+            assert read(["large"]) == {"large": Depth(2, None)}
+        assert sent_bytes(client) - before < 50_000
+        script = client.info("commandstats")["cmdstat_eval"]["calls"]
+        client.rpop("large")
+        assert read(["large"]) == {"large": Depth(1, None)}
+        # Those of the other priorities.
+        assert client.info("commandstats")["cmdstat_eval"]["calls"] - script == 3
     monkeypatch.setattr(queues, "monotonic", lambda: time.monotonic() + 601)
     assert read(["large"])["large"].oldest == pytest.approx(30, abs=2)
 

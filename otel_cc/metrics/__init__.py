@@ -73,7 +73,8 @@ def observe(name: str, read: Callable[[], Values], *, in_children: bool = False)
 
 def counts_events(name: str) -> bool:
     """Whether a counter counts events in this process, so that a series that is new there began with zero."""
-    return any(other == name and isinstance(made, Counter) for (_, other), (_, made) in list(_made.items()))
+    # A copy is made in one piece. A list of pairs is not: the garbage collector may run and another thread make one more.
+    return any(other == name and isinstance(made, Counter) for (_, other), (_, made) in _made.copy().items())
 
 
 def _once(name: str, make: Callable[[str, Instrument, Any], Any]) -> Any:

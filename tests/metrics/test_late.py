@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
+from otel_cc import metrics
 from otel_cc.metrics import late
 from otel_cc.metrics.counters import Counter
 from otel_cc.metrics.histogram import LeanHistogram
@@ -95,3 +96,24 @@ def test_a_counter_counts_in_its_own_locked_section() -> None:
         gc.collect()
     counter.add(1, LABELS)
     assert counter._values == {(("a", "x"),): 2}
+
+
+def test_an_instrument_that_is_made_while_the_others_are_looked_through_is_no_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Any allocation may run the garbage collector, and another thread meanwhile.
+    made: dict[tuple[int, str], tuple[Any, Any]] = {(n, "a"): (None, None) for n in range(100)}
+    monkeypatch.setattr(metrics, "_made", made)
+
+    def another_thread(phase: str, _info: dict[str, int]) -> None:
+        made[len(made), "b"] = None, Counter()
+
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(another_thread)
+    gc.set_threshold(1)
+    try:
+        assert not metrics.counts_events("c")
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(another_thread)
+    assert metrics.counts_events("b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 
 from otel_cc.local import postgres as local_postgres
 from otel_cc.local import rabbitmq as local_rabbitmq
 from otel_cc.local import valkey as local_valkey
-from otel_cc.local.process import Process, Processes, environment, free_port, listens, says
+from otel_cc.local.process import Process, Processes, environment, free_port, keep_for_others, listens, says
 from otel_cc.local.sink import Sink
 
 
@@ -23,6 +25,10 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # A shell without job control has its background jobs ignore Ctrl-C, and the programs of the tests would, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if (worker := getattr(config, "workerinput", None)) is not None:
+        # Another process of the run must not choose a port of ours before its server or ours has bound it.
+        mine, all_of_them = int(worker["workerid"].removeprefix("gw")), int(worker["workercount"])
+        keep_for_others(port for port in range(15000, 32000) if port % all_of_them != mine % all_of_them)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -58,6 +64,10 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 SHARE_A_RUN = {"truth"}
 LONGEST = {"truth", "test_outage.py"}
 BIN = Path(sys.executable).parent
+# Seconds that a program may take to start and to end.
+PATIENCE = 60.0
+# An option of uvicorn that older ones do not have.
+HEALTHCHECK = "timeout_worker_healthcheck"
 
 
 @pytest.fixture(scope="session")
@@ -164,6 +174,9 @@ class Launch:
         program = argv[0] if "/" in argv[0] else str(BIN / argv[0])
         prefix = [str(BIN / "opentelemetry-instrument")] if instrument else []
         start.setdefault("separate_stderr", True)
+        # On a busy machine a start, and an end that delivers everything, may take many times as long as usual.
+        start.setdefault("timeout", PATIENCE)
+        start.setdefault("stop_timeout", PATIENCE)
         return self.processes.start(
             name or Path(argv[0]).name,
             [*prefix, program, *argv[1:]],
@@ -176,6 +189,9 @@ class Launch:
         """``uvicorn app:app`` on a free port; waits until it listens."""
         port = free_port()
         ready = launch.pop("ready", None) or listens(port)
+        if "--workers" in args and HEALTHCHECK in inspect.signature(uvicorn.Config).parameters:
+            # A worker that does not answer its supervisor within 5 s is killed otherwise, with its requests.
+            args = (*args, f"--{HEALTHCHECK.replace('_', '-')}", f"{PATIENCE:.0f}")
         process = self(["uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *args], ready=ready, **launch)
         return Server(process, f"http://127.0.0.1:{port}", port)
 
@@ -195,7 +211,6 @@ class Launch:
         quiet = ["--loglevel", "INFO", "--without-gossip", "--without-mingle"]
         argv = ["celery", "-A", app, "worker", *quiet, *args]
         launch.setdefault("ready", says(r"celery@\S+ ready\."))
-        launch.setdefault("stop_timeout", 20)
         return self(argv, name=launch.pop("name", "worker"), **launch)
 
 

@@ -196,6 +196,7 @@ class Processes:
         err = log.with_suffix(".err") if separate_stderr else log
         with self._shield():
             process = Process(name, argv, log, err, ready, env=env, cwd=cwd, **popen)
+            process.stop_timeout = stop_timeout
             self._stops.append(lambda: process.stop(stop_signal, stop_timeout, hurry=lambda: self._hurry))
             self._on_start(process)
         if wait:

@@ -95,6 +95,8 @@ class Process:
         self.log = log
         self.err = err
         self._ready = ready
+        # Seconds that :meth:`stop` gives it.
+        self.stop_timeout = 10.0
         popen.setdefault("stdin", subprocess.DEVNULL)
         with open(log, "ab") as out, open(err, "ab") as errors:
             try:
@@ -188,19 +190,19 @@ class Process:
             raise ProcessError(f"{self.name} still runs after {timeout:g} s. Its log ends:\n{self.tail()}") from None
 
     def stop(
-        self, signum: int = signal.SIGTERM, timeout: float = 10.0, hurry: Callable[[], bool] = lambda: False
+        self, signum: int = signal.SIGTERM, timeout: float | None = None, hurry: Callable[[], bool] = lambda: False
     ) -> int:
         """End the program and everything it started: ask the leader, then kill what is left.
 
         The signal goes to the leader alone, as a service manager sends it: Celery's pool children would die of it in the
         middle of a task.
 
-        :param timeout: seconds until SIGKILL
+        :param timeout: seconds until SIGKILL; default: what it was started with
         :param hurry: polled; true means SIGKILL now
         :return: the exit code of the leader
         """
         family = proctree.family(self.identity)
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (self.stop_timeout if timeout is None else timeout)
         self.send(signum)
         while self.running and time.monotonic() < deadline and not hurry():
             try:

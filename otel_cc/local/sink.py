@@ -157,7 +157,7 @@ class Sink:
             self._requests = 0
 
     def wait_spans(
-        self, n: int, timeout: float = 10.0, where: Callable[[Span], bool] = lambda _span: True
+        self, n: int, timeout: float = 30.0, where: Callable[[Span], bool] = lambda _span: True
     ) -> list[Span]:
         """Wait until at least ``n`` spans (that match) are here and return all of them.
 
@@ -173,7 +173,7 @@ class Sink:
         return found
 
     def wait_metric(
-        self, name: str, timeout: float = 10.0, where: Callable[[Point], bool] = lambda _point: True
+        self, name: str, timeout: float = 30.0, where: Callable[[Point], bool] = lambda _point: True
     ) -> list[Point]:
         """Wait until the metric has a newest point (that matches) and return those.
 
@@ -187,7 +187,7 @@ class Sink:
             )
         return found
 
-    def wait_requests(self, n: int, timeout: float = 10.0) -> None:
+    def wait_requests(self, n: int, timeout: float = 30.0) -> None:
         """Wait until ``n`` requests have come in, answered or not."""
         if self._wait(lambda: self._requests >= n or None, timeout) is None:
             raise TimeoutError(f"{self._requests} of {n} requests arrived within {timeout:g} s.")

@@ -113,7 +113,7 @@ class Database:
 
     def end(self, run: Run) -> None:
         # A session's last numbers are there when it has ended.
-        wait_until(lambda: not self.connected(), 10, "the end of all sessions")
+        wait_until(lambda: not self.connected(), 30, "the end of all sessions")
         with psycopg.connect(self.server.url, autocommit=True) as connection:
             after = self._sessions(connection)
             run.sessions = {name: after[name] - self.before[name] for name in ENGINES}
@@ -185,8 +185,6 @@ def perform(
         database.begin()
         server = launch.uvicorn(
             *("--workers", str(SERVERS), "--log-level", "info", "--no-access-log"),
-            # On a busy machine a process that does not answer its supervisor within 5 s is killed, with its requests.
-            *("--timeout-worker-healthcheck", "60"),
             app="application:app",
             cwd=HERE,
             env={**env, "OTEL_SERVICE_NAME": "web"},
@@ -253,7 +251,7 @@ def perform(
         run.idle = Exported(sink.exports)
         run.connected = database.connected()
         server.process.stop()
-        ordinary.stop(timeout=20)
+        ordinary.stop(timeout=60)
         queues.close()
         run.events = ledger.read(path)
         run.exported = Exported(sink.exports)

@@ -30,6 +30,9 @@ from tests.conftest import Launch
 pytestmark = pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
 
 TICK = "publish one\n  run one"
+TICKS = 4
+# What beat says, at the level DEBUG, when a publish has returned.
+PUBLISHED = rf"(?s)(Scheduler: Sending due task.*one sent\. id->.*){{{TICKS}}}"
 
 
 def ticks(stage: Stage) -> list[str]:
@@ -43,21 +46,20 @@ def test_each_tick_is_a_trace_and_none_is_lost_at_the_end(stages: Callable[..., 
     stage = stages("valkey", **SLOW)
     worker = stage.worker("--pool", "solo")
     beat = stage.launch(
-        ["celery", "-A", "tasks", "beat", "--schedule", str(tmp_path / "schedule"), "--loglevel", "INFO"],
+        ["celery", "-A", "tasks", "beat", "--schedule", str(tmp_path / "schedule"), "--loglevel", "DEBUG"],
         name="beat",
         cwd=PROGRAM,
-        env={**stage.variables, "BEAT": "1"},
-        ready=says(r"(?s)(Sending due task.*){3}"),
+        env={**stage.variables, "BEAT": str(TICKS)},
+        ready=says(PUBLISHED),
     )
     assert beat.stop(signal.SIGTERM) == 0
-    sent = beat.output().count("Sending due task")
-    # It is gone from the queue: the worker takes what is left of it before it ends.
-    stage.sink.wait_spans(sent, 5, lambda span: span.name == "publish one")
+    assert beat.output().count("Sending due task") == TICKS
+    wait_until(lambda: worker.output().count("succeeded in") == TICKS, 30, "the tasks have run")
     worker.stop(signal.SIGTERM)
     published = [span for span in stage.sink.spans() if span.name == "publish one"]
-    assert len(published) == sent
-    assert ticks(stage) == [TICK] * sent
-    assert len({span.attributes["request.id"] for span in stage.sink.spans() if span.name == "run one"}) == sent
+    assert len(published) == TICKS
+    assert ticks(stage) == [TICK] * TICKS
+    assert len({span.attributes["request.id"] for span in stage.sink.spans() if span.name == "run one"}) == TICKS
     assert "in celery beat process" in beat.output()
 
 
@@ -65,12 +67,13 @@ def test_beat_inside_a_worker_delivers_its_spans_too(stages: Callable[..., Stage
     stage = stages("valkey", **SLOW)
     worker = stage.worker(
         *("--pool", "prefork", "--concurrency", "1", "--beat", "--schedule", str(tmp_path / "schedule")),
-        BEAT="1",
+        *("--loglevel", "DEBUG"),
+        BEAT=str(TICKS),
     )
-    wait_until(lambda: worker.output().count("Task one[") >= 4, 10, "beat has sent tasks")
+    wait_until(lambda: re.search(PUBLISHED, worker.output()), 30, "beat has sent its tasks")
     worker.stop(signal.SIGTERM)
-    sent = worker.output().count("Scheduler: Sending due task")
-    assert len([span for span in stage.sink.spans() if span.name == "publish one"]) == sent
+    assert worker.output().count("Scheduler: Sending due task") == TICKS
+    assert len([span for span in stage.sink.spans() if span.name == "publish one"]) == TICKS
 
 
 # What is due, what was sent, and what succeeded.
@@ -160,23 +163,36 @@ def test_each_entry_says_when_it_ran_when_it_is_due_and_when_it_succeeded(
         first = min(sent(ticker.output(), "often"), default=time.time())
         return all(entry.get(name, 0) > first + 1 for entry in found for name in ("often", "stubborn"))
 
-    wait_until(happened, 20, "they have run for a while")
+    wait_until(happened, 60, "they have run for a while")
     names = {STARTED, DUE, TURNED}
     latest = {name: launch.sink.latest(name) for name in (*names, SUCCEEDED)}
+    every_start = launch.sink.metrics()[STARTED]
     now, log = time.time(), ticker.output()
+    first = min(sent(log, "often"))
     dues, starts, successes = (entries(latest[name]) for name in (DUE, STARTED, SUCCEEDED))
     # Each value comes from one process.
     assert [len(latest[name]) for name in (TURNED, DUE, STARTED, SUCCEEDED)] == [1, 4, 3, 2]
     assert set(dues) == {"often", "fails", "stubborn", "rarely"}
-    assert dues.pop("rarely") == pytest.approx(began + 3600, abs=20)
-    assert all(-3 < due - now < 1 for due in dues.values())
+    assert began + 3599 < dues.pop("rarely") <= now + 3600
+    # They are due again and again, each within a second; on a busy machine they may be late.
+    collected = {point.attributes["celery.beat.entry"]: point.time / 1e9 for point in latest[DUE]}
+    assert all(first < due < collected[entry] + 1 for entry, due in dues.items())
     # One that never ran has no start, and one that never succeeded no success; the same task elsewhere does not count.
     assert set(starts) == {"often", "fails", "stubborn"}
-    for entry, started in starts.items():
-        assert min(abs(started - at) for at in sent(log, entry)) < 0.2
+    for entry in starts:
+        found = [point.value for point in every_start if point.attributes["celery.beat.entry"] == entry]
+        lines = sent(log, entry)
+        assert min(found) >= min(lines)
+        # A moment later; not each time on a busy machine.
+        assert min(started - at for started in found for at in lines if at <= started) < 0.2
     assert set(successes) == {"often", "stubborn"}
-    assert all(now - 4 < at <= now for at in successes.values())
-    assert now - 3 < latest[TURNED][0].value <= now
+    assert all(first < at <= now for at in successes.values())
+
+    def turns() -> bool:
+        (turned,) = launch.sink.latest(TURNED)
+        return turned.time / 1e9 - 3 < turned.value <= time.time()
+
+    wait_until(turns, 30, "a collection of one that turns")
     of_beat = {point.resource["service.instance.id"] for name in names for point in latest[name]}
     of_worker = {point.resource["service.instance.id"] for point in latest[SUCCEEDED]}
     assert len(of_beat) == len(of_worker) == 1
@@ -204,7 +220,7 @@ def turn(scheduler: Any, until: Callable[[], Any] = lambda: True) -> None:
         time.sleep(min(0.2, max(0.0, scheduler.tick())))
         return bool(until())
 
-    wait_until(tick, 5)
+    wait_until(tick, 30)
 
 
 def test_a_run_that_could_not_be_published_stays_due(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,6 +280,7 @@ def test_a_crontab_is_due_by_the_clock_of_the_applications_time_zone(app: Celery
 
 
 def test_an_entry_that_puts_itself_off_is_due_later(app: Celery) -> None:
+    began = time.time()
     answers = [schedstate(False, 0.05)]
 
     class Hesitates(schedule):
@@ -279,7 +296,9 @@ def test_an_entry_that_puts_itself_off_is_due_later(app: Celery) -> None:
     turn(scheduler)
     # An older Celery leaves it at the head of its queue (celery #7649).
     later = 100 if VERSION >= (5, 7) else 0
-    assert values(watch.next_dues()) == {"mail": pytest.approx(time.time() + later, abs=2)}
+    dues = values(watch.next_dues())
+    assert set(dues) == {"mail"}
+    assert began + later <= dues["mail"] <= time.time() + later
     assert values(watch.last_starts()) == {}
 
 
@@ -289,6 +308,7 @@ def test_a_scheduler_that_hangs_grows_old_and_one_that_sleeps_does_not(
     scheduler = Scheduler(app)
     del scheduler.schedule["mail"]
     watch = beat.Watch(scheduler)
+    before = time.time()
     sleep = scheduler.tick()
     assert sleep == pytest.approx(300, abs=1)
     now = time.time()
@@ -298,16 +318,20 @@ def test_a_scheduler_that_hangs_grows_old_and_one_that_sleeps_does_not(
         ((seen, attributes),) = watch.turned()
         assert attributes == {}
         ages.append(now + later - seen)
-    assert ages == [0, 0, pytest.approx(100, abs=2), pytest.approx(3700, abs=2)]
+    slack = 2 + now - before
+    assert ages == [0, 0, pytest.approx(100, abs=slack), pytest.approx(3700, abs=slack)]
 
 
 def test_a_persistent_schedule_remembers_the_last_start(app: Celery) -> None:
     scheduler = Scheduler(app)
     entry = scheduler.schedule["log"]
+    before = time.time()
     entry.last_run_at, entry.total_run_count = app.now(), 3
     watch = beat.Watch(scheduler)
     turn(scheduler)
-    assert values(watch.last_starts()) == {"log": pytest.approx(time.time(), abs=2)}
+    (started,) = values(watch.last_starts()).items()
+    assert started[0] == "log"
+    assert before <= started[1] <= time.time()
 
 
 def test_a_scheduler_without_celerys_queue_says_what_it_sent(app: Celery) -> None:
@@ -326,8 +350,11 @@ def test_a_scheduler_without_celerys_queue_says_what_it_sent(app: Celery) -> Non
 
     scheduler = Foreign()
     watch = beat.Watch(scheduler)
+    before = time.time()
     scheduler.tick()
-    assert values(watch.last_starts()) == {"mine": pytest.approx(time.time(), abs=1)}
+    (started,) = values(watch.last_starts()).items()
+    assert started[0] == "mine"
+    assert before <= started[1] <= time.time()
     assert values(watch.next_dues()) == {}
     headers: dict[str, Any] = {}
     beat.write(headers)

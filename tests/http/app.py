@@ -97,7 +97,7 @@ async def stream() -> StreamingResponse:
 
 @app.get("/background")
 async def background(tasks: BackgroundTasks) -> dict:
-    tasks.add_task(asyncio.sleep, 0.5)
+    tasks.add_task(asyncio.sleep, 2)
     return {}
 
 
@@ -115,10 +115,20 @@ async def echo(request: Request) -> int:
     return len(await request.body())
 
 
+released = asyncio.Event()
+
+
 @app.get("/slow")
 async def slow() -> dict:
-    """For clients that do not wait; it does not ask whether they do."""
-    await asyncio.sleep(0.3)
+    """For clients that do not wait; it does not ask whether they do, but waits until they say that they have left."""
+    released.clear()
+    await asyncio.wait_for(released.wait(), 60)
+    return {}
+
+
+@app.get("/health/left")
+async def left() -> dict:
+    released.set()
     return {}
 
 

@@ -43,7 +43,7 @@ def serve(folder: Path, env: dict[str, str], *args: str, app: dict[str, str] | N
         server = launch.uvicorn(*args, files=app or APP, env=env)
         # uvicorn closes the connection after an unhandled error, which a kept connection would see at the next request.
         no_keepalive = httpx.Limits(max_keepalive_connections=0)
-        with httpx.Client(base_url=server.url, timeout=10, limits=no_keepalive) as client:
+        with httpx.Client(base_url=server.url, timeout=30, limits=no_keepalive) as client:
             yield Service(client, sink, server.process, server.url)
 
 

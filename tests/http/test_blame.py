@@ -21,7 +21,7 @@ blocked, looked = threading.Event(), threading.Event()
 
 def block() -> None:
     blocked.set()
-    looked.wait(5)
+    looked.wait(60)
 
 
 def build(*, middleware: bool) -> FastAPI:
@@ -56,7 +56,7 @@ def test_the_route_that_blocks_is_named(measured: Measured, path: str, route: st
     loop_thread = threading.get_ident()
 
     def look() -> None:
-        assert blocked.wait(5)
+        assert blocked.wait(60)
         found.append(route_of_frame(sys._current_frames()[loop_thread]))
         looked.set()
 
@@ -93,6 +93,6 @@ def test_a_deep_stack_is_given_up() -> None:
     def dive(depth: int) -> str | None:
         return dive(depth - 1) if depth else route_of_frame(sys._getframe())
 
-    began = time.perf_counter()
+    began = time.thread_time()
     assert dive(800) is None
-    assert time.perf_counter() - began < 1
+    assert time.thread_time() - began < 1

@@ -126,13 +126,16 @@ def send(service: Service, truth: Truth) -> None:
 def leave(service: Service, path: str) -> None:
     """Send a request, and go away before, or while, it is answered."""
     address = httpx.URL(service.url)
+    waits = path != "/endless"
     with socket.create_connection((address.host, address.port or 80)) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
-        if path == "/endless":
-            connection.recv(1)
-        else:
+        if waits:
             # The server has it: a request on another connection is answered after it was read.
             service.get("/health")
+        else:
+            connection.recv(1)
+    if waits:
+        service.get("/health/left")
 
 
 def closes(service: Service, path: str) -> str:
@@ -172,7 +175,7 @@ def truth(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         send(service, found)
         talk(service, found)
 
-        wait_until(lambda: gone(found) == sum(LEAVING.values()), 10, "the clients that left")  # noqa: B023
+        wait_until(lambda: gone(found) == sum(LEAVING.values()), 30, "the clients that left")  # noqa: B023
         service.process.stop()
         # It has its answer; what goes wrong then is an error all the same, where BaseHTTPMiddleware lets it out.
         if late := service.process.output().count("\nKeyError: 'afterwards'"):
@@ -236,7 +239,8 @@ def test_a_background_task_is_not_part_of_the_request(truth: Truth) -> None:
             if p.attributes.get("http.route") == "/background"
         ]
         assert point.max is not None
-        assert point.max < 0.05
+        # The task takes two seconds.
+        assert point.max < 2
 
 
 def test_a_time_that_cannot_be_right_is_not_measured(truth: Truth) -> None:
@@ -253,10 +257,15 @@ def test_the_span_of_a_client_that_left_says_so(truth: Truth) -> None:
 def test_the_wait_before_the_application_is_measured(truth: Truth, tmp_path: Any) -> None:
     if truth.mode == "own":
         for service in serve(tmp_path, {}):
-            service.get("/ok", headers={"X-Queue-Start": f"t={(time.time() - 3) * 1000:.0f}"})
+            began = time.time()
+            service.get("/ok", headers={"X-Queue-Start": f"t={(began - 3) * 1000:.0f}"})
+            took = time.time() - began
             (point,) = service.sink.wait_metric("http.server.request.queue.duration")
-            assert (point.count, 3 <= point.value < 4) == (1, True)
-            assert len(point.exemplars) == 1
+            # The header has milliseconds.
+            assert (point.count, 3 - 0.001 <= point.value <= 3 + 0.001 + took) == (1, True)
+            # Each export has the exemplars of its own interval only.
+            points = service.sink.metrics()["http.server.request.queue.duration"]
+            assert sum(len(point.exemplars) for point in points) == 1
 
 
 def test_a_proxy_is_known_where_uvicorn_puts_its_client_in_its_place(tmp_path: Path) -> None:
@@ -272,7 +281,7 @@ def test_a_proxy_is_known_on_a_unix_socket(launch: Launch, sink: Sink) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/app.sock"
         launch(["uvicorn", "app:app", "--uds", path], files=APP, ready=says("startup complete"))
-        with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://app") as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=path), base_url="http://app", timeout=30) as client:
             client.get("/ok", headers={"X-Request-Start": f"t={time.time():.3f}"})
         (point,) = sink.wait_metric("http.server.request.queue.duration")
         assert point.count == 1
@@ -280,7 +289,7 @@ def test_a_proxy_is_known_on_a_unix_socket(launch: Launch, sink: Sink) -> None:
 
 def test_a_forked_worker_reports_what_is_open(launch: Launch, sink: Sink) -> None:
     server = launch.gunicorn("--workers", "2", files=APP)
-    assert httpx.get(server.url + "/ok").status_code == 200
+    assert httpx.get(server.url + "/ok", timeout=30).status_code == 200
     # The first collection may fall into the request.
     (point,) = sink.wait_metric("http.server.active_requests", where=lambda point: point.value == 0)
     assert (point.value, point.attributes) == (0, {"http.request.method": "GET", "url.scheme": "http"})

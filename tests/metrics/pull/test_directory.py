@@ -113,7 +113,7 @@ def test_the_living_answer_and_the_dead_are_told_apart(
     answering(TWO, None)
     directory.enter(THREE).close()
     assert directory.members() == [ONE, TWO, THREE]
-    assert directory.ask(directory.members(), 0.2) == {ONE: counted(1), TWO: None}
+    assert directory.ask(directory.members(), 3) == {ONE: counted(1), TWO: None}
 
 
 def test_a_member_whose_queue_is_full_lives(
@@ -121,9 +121,8 @@ def test_a_member_whose_queue_is_full_lives(
 ) -> None:
     answering(ONE, None).listen(0)
     waiting = [directory._connect(ONE) for _ in range(4)]
-    began = time.monotonic()
+    # A connection that waits would wait for ever.
     assert directory.alive(ONE)
-    assert time.monotonic() - began < 0.5
     for connection in waiting:
         assert connection is not None
         connection.close()
@@ -135,8 +134,9 @@ def test_many_who_hold_back_delay_a_scrape_once(
     for number in range(8):
         answering(f"{number}-0000000a", None)
     began = time.monotonic()
-    directory.ask(directory.members(), 0.3)
-    assert time.monotonic() - began < 1
+    directory.ask(directory.members(), 2)
+    # One after the other they would take 16 seconds.
+    assert 2 <= time.monotonic() - began < 10
 
 
 # Everything that a file or a socket of a member could be.
@@ -159,9 +159,15 @@ def hostile(directory: Directory) -> None:
     (path / "..json").write_bytes(encode(counted(1000)))
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner that waits for who answers, however busy the machine is."""
+    monkeypatch.setattr("otel_cc.metrics.pull.ledger.PATIENCE", 60)
+
+
 @pytest.mark.parametrize("past", [b"", b"no JSON", encode(counted(100, "run"))[:-1]])
 def test_a_hostile_file_spoils_no_scrape(
-    directory: Directory, past: bytes, answering: Callable[[str, bytes | None], socket.socket]
+    directory: Directory, past: bytes, answering: Callable[[str, bytes | None], socket.socket], patient: None
 ) -> None:
     answering(ONE, encode(counted(1, level=3)))
     answering(TWO, b"this is no snapshot")
@@ -174,7 +180,7 @@ def test_a_hostile_file_spoils_no_scrape(
 
 
 def test_of_the_dead_the_counters_remain_and_the_gauges_go(
-    directory: Directory, answering: Callable[[str, bytes | None], socket.socket]
+    directory: Directory, answering: Callable[[str, bytes | None], socket.socket], patient: None
 ) -> None:
     answering(ONE, encode(counted(1, level=10)))
     for name in (TWO, THREE):
@@ -223,18 +229,20 @@ def test_an_owner_without_room_on_the_disk_loses_nothing(directory: Directory, m
 
 
 def test_the_owner_can_answer_while_it_is_asked(
-    directory: Directory, answering: Callable[[str, bytes | None], socket.socket], monkeypatch: pytest.MonkeyPatch
+    directory: Directory, answering: Callable[[str, bytes | None], socket.socket], patient: None
 ) -> None:
-    monkeypatch.setattr("otel_cc.metrics.pull.ledger.PATIENCE", 0.5)
-    answering(ONE, None)
+    listener = answering(ONE, None)
     ledger = Ledger(directory)
     scrape = threading.Thread(target=ledger.scrape)
     scrape.start()
-    wait_until(ledger._lock.locked, 3)
+    wait_until(ledger._lock.locked, 30)
     # The thread that answers comes by here.
     ledger.tidy()
     assert scrape.is_alive()
-    scrape.join()
+    # Nobody is there any more who could answer.
+    listener.close()
+    scrape.join(30)
+    assert not scrape.is_alive()
 
 
 def test_a_new_series_of_the_dead_is_shown_as_zero_once(directory: Directory) -> None:
@@ -299,5 +307,5 @@ def test_who_comes_waits_for_another_one_that_comes(directory: Directory) -> Non
         thread.join(0.1)
         assert (thread.is_alive(), directory.members()) == (True, [])
         other.stdin.close()
-        thread.join(3)
+        thread.join(30)
         entered[0].close()

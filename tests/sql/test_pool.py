@@ -95,7 +95,7 @@ class Pooled:
         """How many connections are used and idle, for us; all of them and no others are there for the server."""
         found = self.recorded.numbers("db.client.connection.count", NAME, "db.client.connection.state")
         used, idle = found[self.name, "used"], found[self.name, "idle"]
-        wait_until(lambda: self.server() == used + idle, 5, f"{used + idle} connections, not {self.server()}")
+        wait_until(lambda: self.server() == used + idle, 30, f"{used + idle} connections, not {self.server()}")
         return used, idle
 
 
@@ -173,7 +173,7 @@ def test_threads_that_wait_are_pending(driver: Driver, pooled: Make) -> None:
     threads = [threading.Thread(target=lambda: pool.engine.connect().close()) for _ in range(3)]
     for thread in threads:
         thread.start()
-    wait_until(lambda: pool.read("pending_requests") == 3, 10, "three waiting")
+    wait_until(lambda: pool.read("pending_requests") == 3, 30, "three waiting")
     assert pool.state() == (1, 0)
     held.close()
     for thread in threads:
@@ -247,7 +247,7 @@ def test_a_killed_connection_is_gone_when_it_is_found_dead(driver: Driver, poole
     assert pool.state() == (0, 1)
     with server.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s", (pool.name,)
+            "SELECT pg_terminate_backend(pid, 30000) FROM pg_stat_activity WHERE application_name = %s", (pool.name,)
         )
     held = pool.take()
     assert pool.state() == (1, 0)
@@ -358,7 +358,7 @@ def test_cancelled_tasks_leave_nothing_behind(driver: Driver, pooled: Make) -> N
 
     async def sleep() -> None:
         async with pool.engine.connect() as connection:
-            await connection.execute(sa.text("SELECT pg_sleep(2)"))
+            await connection.execute(sa.text("SELECT pg_sleep(6)"))
 
     async def ask() -> None:
         async with pool.engine.connect():

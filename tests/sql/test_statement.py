@@ -64,9 +64,9 @@ def test_any_text_is_a_statement(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["/**/" * 5000 + "9", "/* " * 5000, "/*" + "*" * 20_000, "(" * 20_000, "--" * 20_000])
 def test_no_text_takes_long_to_look_at(text: str) -> None:
-    begin = time.process_time()
+    begin = time.thread_time()
     assert statement(text).operation == "OTHER"
-    assert time.process_time() - begin < 0.5
+    assert time.thread_time() - begin < 0.5
 
 
 def test_a_text_is_looked_at_once() -> None:

@@ -147,7 +147,7 @@ def test_a_rollback_on_a_lost_connection_is_one_failure(driver: Driver, telemetr
         transaction = connection.begin()
         pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar()
         with suppress_instrumentation():
-            killer.execute(f"SELECT pg_terminate_backend({pid}, 5000)")
+            killer.execute(f"SELECT pg_terminate_backend({pid}, 30000)")
         transaction.rollback()
 
     with recorded.request(), pytest.raises(sa.exc.DBAPIError):

@@ -111,7 +111,7 @@ def start_servers(
     progress("starting PostgreSQL and Valkey")
     broker = valkey.start(processes, wait=False)
     database = postgres.start(processes, **postgresql)
-    broker.process.wait_ready(15, processes.check)
+    broker.process.wait_ready(60, processes.check)
     return database, broker
 
 

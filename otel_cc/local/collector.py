@@ -99,7 +99,7 @@ class Collector:
             wait=False,
         )
         if wait:
-            self._process.wait_ready(20, self._processes.check)
+            self._process.wait_ready(60, self._processes.check)
         return self._process
 
     def healthy(self) -> bool:
@@ -112,7 +112,7 @@ class Collector:
 
     def metrics(self) -> dict[str, float]:
         """Its own metrics now: name with labels -> value; labels in the order in which it writes them."""
-        with urllib.request.urlopen(self.metrics_url, timeout=5) as answer:
+        with urllib.request.urlopen(self.metrics_url, timeout=30) as answer:
             text = answer.read().decode()
         return {f"{name}{labels}": float(value) for name, labels, value in _SAMPLE.findall(text)}
 

@@ -15,7 +15,7 @@ from otel_cc.local.evidence import HEADER, Evidence, LogLine, Request, Response,
 from otel_cc.local.process import Processes
 
 # How long spans and log lines of a finished request may take to arrive, in seconds.
-ARRIVAL = 20.0
+ARRIVAL = 30.0
 
 
 def requests() -> list[Request]:

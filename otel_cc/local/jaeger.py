@@ -62,5 +62,5 @@ def start(
         wait=False,
     )
     if wait:
-        process.wait_ready(30, processes.check)
+        process.wait_ready(60, processes.check)
     return Jaeger(process, port, otlp_port, metrics_port, health_port)

@@ -137,7 +137,7 @@ def start(
     :param home: a folder that does not exist yet; default: one in that of ``processes``
     """
     launched = prepare(processes, name=name, config=config, jsonlog=jsonlog, home=home)
-    launched.process.wait_ready(30, processes.check)
+    launched.process.wait_ready(60, processes.check)
     return launched
 
 

@@ -62,7 +62,7 @@ def start(
         wait=False,
     )
     if wait:
-        process.wait_ready(15, processes.check)
+        process.wait_ready(60, processes.check)
     return PostgresExporter(process, port)
 
 

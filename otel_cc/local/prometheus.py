@@ -66,7 +66,7 @@ def start(
         wait=False,
     )
     if wait:
-        process.wait_ready(30, processes.check)
+        process.wait_ready(60, processes.check)
     return Prometheus(process, port)
 
 

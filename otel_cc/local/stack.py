@@ -175,7 +175,7 @@ def start(
     )
     started = [traces.process, alerts.process, rows.process, keys.process, numbers.process]
     for process in [*started, *([lines.process] if lines else [])]:
-        process.wait_ready(30, processes.check)
+        process.wait_ready(60, processes.check)
 
     progress("starting the collector")
     settings = {

@@ -12,7 +12,7 @@ from otel_cc.local.process import wait_until
 from otel_cc.metrics.catalogue import CATALOGUE, prometheus_name
 
 # A series is exported as 0 first and with its value at the next export, so two intervals must pass.
-ARRIVAL = 15.0
+ARRIVAL = 30.0
 
 
 @dataclass(frozen=True)

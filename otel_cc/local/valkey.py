@@ -65,5 +65,5 @@ def start(processes: Processes, *, name: str = "valkey", wait: bool = True) -> V
     process = processes.start(name, argv, ready=ready, wait=False, env={"LC_ALL": "C"}, cwd=data)
     server = Valkey(process, port)
     if wait:
-        process.wait_ready(15, processes.check)
+        process.wait_ready(60, processes.check)
     return server

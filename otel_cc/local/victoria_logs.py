@@ -41,5 +41,5 @@ def start(processes: Processes, *, name: str = "victoria-logs", port: int = 0, w
         wait=False,
     )
     if wait:
-        process.wait_ready(30, processes.check)
+        process.wait_ready(60, processes.check)
     return VictoriaLogs(process, port)

@@ -28,7 +28,7 @@ def sink() -> Iterator[str]:
 
 
 def _taken(endpoint: str) -> dict[str, int]:
-    with urllib.request.urlopen(f"{endpoint}/taken", timeout=10) as answer:
+    with urllib.request.urlopen(f"{endpoint}/taken", timeout=30) as answer:
         found: dict[str, int] = json.load(answer)
     return found
 

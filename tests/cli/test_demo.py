@@ -130,7 +130,7 @@ def test_it_stays_up_on_demand_and_ctrl_c_ends_it(run: type[Demo]) -> None:
     assert max(len(line) for line in started.out.splitlines()) <= 110
     found = re.search(r"^API +(http://127\.0\.0\.1:\d+)/docs$", started.err, re.MULTILINE)
     assert found is not None
-    with urllib.request.urlopen(f"{found[1]}/orders", timeout=10) as answer:
+    with urllib.request.urlopen(f"{found[1]}/orders", timeout=30) as answer:
         assert [order["status"] for order in json.load(answer)] == ["invoiced", "paid"]
     shown = re.search(r"^status +OTEL_CC_STATUS_DIR=(\S+) otel-cc status$", started.err, re.MULTILINE)
     assert shown is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from functools import partial
@@ -14,6 +13,7 @@ from threading import Thread
 
 import pytest
 
+from otel_cc.local.process import free_port
 from otel_cc.local.sink import Sink
 from tests.local.test_otlp_json import request
 from tests.local.test_traces import A, B, span, write
@@ -91,8 +91,7 @@ def test_a_file_that_cannot_be_read_is_exit_code_2(tmp_path: Path) -> None:
 
 
 def test_jaeger_that_does_not_answer_is_exit_code_2_and_a_sentence() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     done = trace(A, OTEL_CC_JAEGER_URL=f"http://name:secret@127.0.0.1:{port}/")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"Jaeger at http://127.0.0.1:{port} cannot be reached" in done.stderr

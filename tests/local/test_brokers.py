@@ -15,7 +15,7 @@ def passes_a_message(url: str) -> bool:
     with kombu.Connection(url) as connection:
         queue = connection.SimpleQueue("test-brokers")
         queue.put({"order": 42})
-        message = queue.get(timeout=10)
+        message = queue.get(timeout=30)
         message.ack()
         queue.close()
         return bool(message.payload == {"order": 42})

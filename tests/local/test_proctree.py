@@ -50,10 +50,11 @@ def test_a_process_began_before_now_and_a_zombie_did_not() -> None:
     try:
         began = proctree.began(child.pid)
         assert began is not None
-        assert abs(began - begin) < 5
+        # Known to a hundredth of a second, counted from the start of the machine.
+        assert begin - 2 < began < time.time() + 2
         assert child.stdin is not None
         child.stdin.close()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 30
         while proctree.table()[child.pid].state != "Z" and time.monotonic() < deadline:
             time.sleep(0.02)
         assert proctree.began(child.pid) is None

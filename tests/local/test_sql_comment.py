@@ -36,7 +36,7 @@ def test_a_statement_is_parted_from_its_comments() -> None:
     ids=["opens", "words", "one word", "quotes", "backslashes"],
 )
 def test_a_statement_of_a_stranger_takes_no_time(text: str) -> None:
-    start = time.process_time()
+    start = time.thread_time()
     sql_comment.split(text)
     sql_comment.pairs(text)
-    assert time.process_time() - start < 5
+    assert time.thread_time() - start < 5

@@ -83,10 +83,10 @@ def test_a_missing_parent_is_named() -> None:
 def test_of_ten_thousand_spans_the_first_are_shown_and_every_failure_is_counted() -> None:
     spans = [ROOT, *(sql(number, f"SELECT {number}") for number in range(2, 10_001))]
     spans[-1] = replace(spans[-1], status="ERROR", attributes={"error.type": "53300"})
-    start = time.monotonic()
+    start = time.thread_time()
     (trace,) = group(spans)
     lines = shown(trace).splitlines()
-    assert time.monotonic() - start < 20
+    assert time.thread_time() - start < 20
     assert "10,000 spans" in lines[1]
     assert len(lines) < 2100
     assert "9,000 more spans not shown, 1 of them failed (--limit 0 shows all of them)" in lines

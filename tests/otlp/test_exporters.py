@@ -90,7 +90,7 @@ print("heavy", sorted({name.split(".")[0] for name in sys.modules} & {"google", 
 
 def test_no_protobuf_requests_or_urllib3_is_loaded_for_a_plain_endpoint(launch: Launch) -> None:
     program = launch(["python", "send.py"], files={"send.py": PROGRAM})
-    assert program.wait(30) == 0, program.tail()
+    assert program.wait(60) == 0, program.tail()
     assert ("heavy []" in program.output().splitlines()) == AVAILABLE
     assert launch.sink.latest("counted")
     assert launch.sink.spans()

@@ -54,7 +54,7 @@ def provider(exporter: Exporter, monkeypatch: pytest.MonkeyPatch, **settings: in
 def test_a_flush_exports_everything_that_has_ended(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
     made, queue = provider(exporter, monkeypatch, SCHEDULE_DELAY=60000, MAX_EXPORT_BATCH_SIZE=10)
     end(made, 25)
-    assert queue.force_flush(5000)
+    assert queue.force_flush(30_000)
     assert sum(exporter.batches) == 25
     assert max(exporter.batches) <= 10
     assert not queue.pending
@@ -66,16 +66,17 @@ def test_a_flush_keeps_to_its_time(exporter: Exporter, monkeypatch: pytest.Monke
     end(made, 1)
     started = time.monotonic()
     assert not queue.force_flush(200)
-    assert 0.15 < time.monotonic() - started < 1
+    # The exporter would hold it for ever.
+    assert 0.15 < time.monotonic() - started < 10
     exporter.answer.set()
-    assert queue.force_flush(5000)
+    assert queue.force_flush(30_000)
     assert exporter.batches == [1]
 
 
 def test_the_delay_exports_without_a_flush(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
     made, _ = provider(exporter, monkeypatch, SCHEDULE_DELAY=50)
     end(made, 3)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while sum(exporter.batches) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert sum(exporter.batches) == 3
@@ -91,7 +92,7 @@ def test_a_full_queue_drops_and_says_so(
     with caplog.at_level(logging.WARNING):
         end(made, 1)
     exporter.answer.set()
-    assert queue.force_flush(5000)
+    assert queue.force_flush(30_000)
     assert sum(exporter.batches) + queue.dropped["queue_full"] == 31
     assert queue.dropped["queue_full"] >= 20
 
@@ -100,10 +101,10 @@ def test_a_failing_exporter_costs_its_batch_only(exporter: Exporter, monkeypatch
     made, queue = provider(exporter, monkeypatch)
     exporter.fails = True
     end(made, 1)
-    assert queue.force_flush(5000)
+    assert queue.force_flush(30_000)
     exporter.fails = False
     end(made, 1)
-    assert queue.force_flush(5000)
+    assert queue.force_flush(30_000)
     assert exporter.batches == [1, 1]
 
 
@@ -124,7 +125,7 @@ def test_a_forked_child_starts_with_nothing_and_exports_its_own(
     queue.after_fork()
     assert not queue.pending
     end(made, 1)
-    assert queue.force_flush(5000)
+    assert queue.force_flush(30_000)
     assert exporter.batches[-1] == 1
 
 

@@ -126,7 +126,7 @@ class Stage:
         worker.wait_ready(60)
         return Play(self, driver, worker)
 
-    def trace(self, trace_id: str, count: int, timeout: float = 10) -> list[Span]:
+    def trace(self, trace_id: str, count: int, timeout: float = 30) -> list[Span]:
         """The spans of a trace, when that many have come or the time is over."""
 
         def ours(span: Span) -> bool:

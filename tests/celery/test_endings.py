@@ -42,7 +42,7 @@ class Ending:
 CONTRIB = {"OTEL_CC_INSTRUMENTATION": "contrib", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "redis"}
 ENDINGS = {
     "prefork, warm, with a running task": Ending("prefork", signal.SIGTERM, sleeps=1),
-    "prefork, cold, with a running task": Ending("prefork", signal.SIGQUIT, sleeps=60),
+    "prefork, cold, with a running task": Ending("prefork", signal.SIGQUIT, sleeps=600),
     "prefork, Ctrl-C": Ending("prefork", signal.SIGINT),
     "prefork, recycled children": Ending(
         "prefork", signal.SIGTERM, ("-c", "2", "--max-tasks-per-child", "1"), count=10
@@ -76,7 +76,7 @@ def ended(stages: Callable[..., Stage]) -> dict[str, Ended]:
     first = stages("valkey")
     driver, answers = first.driver(), {}
     for name, (stage, worker) in played.items():
-        worker.wait_ready(60)
+        worker.wait_ready(120)
         queue = stage.variables["QUEUE"]
         driver("many", queue, ENDINGS[name].count, "counts", queue)
         answers[name] = driver("retry_in", queue, request_id=f"order-{queue}")
@@ -87,15 +87,15 @@ def ended(stages: Callable[..., Stage]) -> dict[str, Ended]:
 
         for name, (stage, _) in played.items():
             queue, ending = stage.variables["QUEUE"], ENDINGS[name]
-            wait_until(lambda: ran(queue) == ending.count, 20, f"the tasks of {name} have run")  # noqa: B023
+            wait_until(lambda: ran(queue) == ending.count, 30, f"the tasks of {name} have run")  # noqa: B023
             if ending.sleeps is not None:
                 driver("many", queue, 1, "sleeps", ending.sleeps, f"{queue}-sleeps")
-                wait_until(lambda: ran(f"{queue}-sleeps") == 1, 20, f"the last task of {name} runs")  # noqa: B023
+                wait_until(lambda: ran(f"{queue}-sleeps") == 1, 30, f"the last task of {name} runs")  # noqa: B023
     for name, (_, worker) in played.items():
         worker.send(ENDINGS[name].signum)
     results = {}
     for name, (stage, worker) in played.items():
-        worker.wait(30)
+        worker.wait(60)
         points = stage.sink.metrics().get("messaging.process.duration", [])
         executions = stage.sink.metrics().get("celery.task.executions", [])
         results[name] = Ended(stage.sink.spans(), points, executions, answers[name], worker.output())
@@ -170,7 +170,8 @@ def test_an_unreachable_backend_delays_the_end_only_as_long_as_the_settings_say(
     driver = stage.driver(instrument=False)
     with Sink() as hole:
         hole.black_hole()
-        endpoints = {"refused": f"http://127.0.0.1:{free_port()}", "black hole": hole.endpoint}
+        unreachable = {"refused": f"http://127.0.0.1:{free_port()}", "black hole": hole.endpoint}
+        endpoints = {"reachable": stage.sink.endpoint, **unreachable}
         workers = {
             name: stage.worker(
                 *("--pool", "prefork", "--concurrency", "1", "-Q", name),
@@ -181,13 +182,20 @@ def test_an_unreachable_backend_delays_the_end_only_as_long_as_the_settings_say(
         }
         with redis.Redis.from_url(stage.variables["BACKEND"]) as client:
             for name, worker in workers.items():
-                worker.wait_ready(30)
+                worker.wait_ready(120)
                 driver("many", name, 5, "counts", name)
-                wait_until(lambda: client.get(name) == b"5", 20, f"the tasks of {name} have run")  # noqa: B023
-        begin = time.monotonic()
+                wait_until(lambda: client.get(name) == b"5", 30, f"the tasks of {name} have run")  # noqa: B023
         for worker in workers.values():
             worker.send(signal.SIGTERM)
-        for name, worker in workers.items():
-            assert worker.wait(20) == 0
-            # Celery itself takes more than two seconds: a child sleeps for one before it ends.
-            assert time.monotonic() - begin < 2.5 + 1 + 1 + 2, name
+        ended: dict[str, float] = {}
+
+        def all_ended() -> bool:
+            ended.update(
+                {name: time.monotonic() for name, w in workers.items() if name not in ended and w.exit_code == 0}
+            )
+            return len(ended) == len(workers)
+
+        wait_until(all_ended, 60, "the end of the workers")
+        for name in unreachable:
+            # By default it would be 3 + 5.
+            assert ended[name] - ended["reachable"] < 1 + 1 + 4, name

@@ -45,7 +45,7 @@ def test_lines_of_a_task_are_exported_once_with_its_trace(
     def lines() -> list[str]:
         return sorted(str(record.body) for record in sink.logs() if "a log line" in str(record.body))
 
-    wait_until(lambda: len(lines()) >= 2, 20, "two lines")
+    wait_until(lambda: len(lines()) >= 2, 30, "two lines")
     worker.stop()
     assert lines() == ["a log line of a task logger", "a log line of the application"]
     run = sink.wait_spans(1, where=lambda span: span.kind == "CONSUMER")[0]

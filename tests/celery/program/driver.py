@@ -211,8 +211,10 @@ def send_expired(name: str) -> str:
 
 
 @scenario
-def revoke(task_id: str, terminate: bool) -> None:
-    tasks.app.control.revoke(task_id, terminate=terminate)
+def revoke(task_id: str, worker: str, terminate: bool) -> None:
+    """Returns when the worker knows it."""
+    (answer,) = tasks.app.control.revoke(task_id, [worker], terminate=terminate, reply=True, timeout=25)
+    assert "ok" in answer[worker], answer
 
 
 @scenario

@@ -36,9 +36,9 @@ TABLES = (
     "CREATE TABLE truth_child (parent int REFERENCES truth DEFERRABLE INITIALLY DEFERRED)",
 )
 EXPORT_INTERVAL = 1.0
-PATIENCE = 60.0
+PATIENCE = 180.0
 # A process that exports nothing for so long has ended, in seconds.
-SILENCE = 5 * EXPORT_INTERVAL
+SILENCE = 10 * EXPORT_INTERVAL
 
 # How many runs of tasks each published one makes.
 RUNS = {"retries": 3, "gives_up": 2, "nests": 2, "poison": 2} | dict.fromkeys(
@@ -113,7 +113,7 @@ class Database:
 
     def end(self, run: Run) -> None:
         # A session's last numbers are there when it has ended.
-        wait_until(lambda: not self.connected(), 30, "the end of all sessions")
+        wait_until(lambda: not self.connected(), PATIENCE, "the end of all sessions")
         with psycopg.connect(self.server.url, autocommit=True) as connection:
             after = self._sessions(connection)
             run.sessions = {name: after[name] - self.before[name] for name in ENGINES}
@@ -251,7 +251,7 @@ def perform(
         run.idle = Exported(sink.exports)
         run.connected = database.connected()
         server.process.stop()
-        ordinary.stop(timeout=60)
+        ordinary.stop()
         queues.close()
         run.events = ledger.read(path)
         run.exported = Exported(sink.exports)

@@ -128,8 +128,8 @@ def is_killed() -> None:
     ledger.note("killed", trace.get_tracer_provider().resource.attributes["service.instance.id"])  # type: ignore[attr-defined]  # the SDK's
 
 
-# Celery's pool kills a child 0.1 s after its hard limit, often before it could report: by then it has, twice.
-@app.task(name="hard", bind=True, time_limit=3)
+# Celery's pool kills a child 0.1 s after its hard limit, often before it could report: by then it has, a few times.
+@app.task(name="hard", bind=True, time_limit=6)
 def hard(self: Any) -> None:
     starts(self)
     is_killed()

@@ -58,7 +58,7 @@ EVENTS = 50
 
 def test_requests_statements_and_published_tasks_tell_the_sdk_nothing(launch: Launch, sink: Sink) -> None:
     server = launch.uvicorn(files={"app.py": APP}, env={"OTEL_METRIC_EXPORT_INTERVAL": "600000"})
-    with httpx.Client(base_url=server.url) as client:
+    with httpx.Client(base_url=server.url, timeout=30) as client:
 
         def told() -> dict[str, int]:
             found: dict[str, int] = client.get("/told").json()

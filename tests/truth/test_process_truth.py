@@ -15,8 +15,8 @@ from tests.truth.stage import SERVERS, Run
 # Of a worker that is killed, and of a child that is ended by a hard time limit or terminated with its task, the last
 # reports are missing.
 KILLED = "deadly"
-# How long the endpoint holds the loop, and how long it may until the timer of the watch is due, in seconds.
-BLOCKS, TIMER = 0.4, 0.1
+# How long an endpoint may hold the loop until the timer of the watch is due, in seconds.
+TIMER = 0.1
 
 
 def survived(run: Run) -> Callable[[Point], bool]:
@@ -60,9 +60,11 @@ def test_the_lag_of_the_loop_is_measured_ten_times_a_second(run: Run) -> None:
 
 def test_the_loop_was_blocked_as_long_as_the_endpoint_slept(run: Run) -> None:
     times = KINDS["blocks"].count
-    blocked = run.exported.totals("process.eventloop.blocked.time", "http.route")
-    # It may have slept for longer on a busy machine, never shorter.
-    assert blocked["/blocks",] == pytest.approx(times * (BLOCKS - TIMER / 2), abs=times * TIMER)
+    blocked = run.exported.totals("process.eventloop.blocked.time", "http.route")["/blocks",]
+    slept = run.events[("blocked",)] / 1000
+    assert slept > times * 0.99
+    # On a busy machine the loop gets no time before and after it, too.
+    assert slept - times * 1.5 * TIMER < blocked < slept + times * 4 * TIMER
 
 
 def test_threads_are_free_when_nothing_happens(run: Run) -> None:

@@ -85,7 +85,7 @@ def test_the_collector_does_not_start_with_a_damaged_file_and_does_after_the_che
         wait=False,
     )
     # Seen to fail without us: this is why the check is there.
-    assert without.wait(20) != 0
+    assert without.wait(60) != 0
     path.write_bytes(damage(queue))
 
     collector = local_collector.start(processes, env=env, state=state)
@@ -108,7 +108,7 @@ def test_what_a_sound_file_holds_is_delivered_after_the_check(queue: bytes, proc
     env = {"OTEL_CC_TRACES_URL": sink.endpoint, "OTEL_CC_PROMETHEUS_URL": sink.endpoint, **QUICK}
     collector = local_collector.start(processes, env=env, state=state)
     assert not collector.moved
-    wait_until(lambda: len(sink.spans()) == 3000, 20, "3000 spans")
+    wait_until(lambda: len(sink.spans()) == 3000, 30, "3000 spans")
 
 
 def test_a_file_that_a_collector_has_open_is_left_alone(tmp_path: Path) -> None:

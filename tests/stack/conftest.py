@@ -56,12 +56,12 @@ def to_prometheus(module_processes: Processes, prometheus: Prometheus) -> Collec
 def query(prometheus: Prometheus, text: str, api: str = "query", **more: Any) -> list[dict[str, Any]]:
     """What Prometheus answers."""
     url = f"{prometheus.url}/api/v1/{api}?" + urllib.parse.urlencode({"query": text, **more})
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         data = json.load(answer)["data"]
     return data["result"] if isinstance(data, dict) else data
 
 
-def eventually(prometheus: Prometheus, text: str, timeout: float = 15) -> list[dict[str, Any]]:
+def eventually(prometheus: Prometheus, text: str, timeout: float = 30) -> list[dict[str, Any]]:
     return wait_until(lambda: query(prometheus, text), timeout, f"a result of {text}")
 
 
@@ -70,5 +70,5 @@ def arrived(sink: Sink) -> Counter[int]:
     return Counter(int(span.span_id, 16) for span in sink.spans())
 
 
-def drained(collector: Collector, timeout: float = 30, exporter: str = "otlp_http/traces") -> None:
+def drained(collector: Collector, timeout: float = 60, exporter: str = "otlp_http/traces") -> None:
     wait_until(lambda: collector.queued(exporter) == 0, timeout, f"an empty queue of {exporter}")

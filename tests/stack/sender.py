@@ -30,7 +30,7 @@ def pairs(attributes: Mapping[str, Any]) -> list[KeyValue]:
     return [KeyValue(key=key, value=value(one)) for key, one in attributes.items()]
 
 
-def post(port: int, path: str, body: bytes, headers: Mapping[str, str] | None = None, timeout: float = 10) -> int:
+def post(port: int, path: str, body: bytes, headers: Mapping[str, str] | None = None, timeout: float = 30) -> int:
     """The status of the answer, 0 without one."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -124,7 +124,7 @@ class Sender:
     def stop(self) -> None:
         self._end.set()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
 
     def _run(self) -> None:
         while not self._end.is_set():

@@ -30,7 +30,7 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def secure(port: int, tls: Path, headers: Mapping[str, str], number: int = 1) -> int:
     context = ssl.create_default_context(cafile=str(tls / "server.crt"))
-    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=10)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=30)
     try:
         body = spans(number, 1).SerializeToString()
         connection.request("POST", "/v1/traces", body, {"Content-Type": "application/x-protobuf", **headers})
@@ -64,10 +64,10 @@ def test_production_wants_tls_and_the_token_which_can_be_changed(
         sink.clear()
         header = f'--otlp-header=Authorization="Bearer {shown}"'
         command = [programs.find("telemetrygen"), "traces", *grpc, header]
-        subprocess.run(command, check=False, capture_output=True, timeout=30)
+        subprocess.run(command, check=False, capture_output=True, timeout=60)
         assert len(sink.wait_spans(arrives)) == arrives
     token.write_text("second-token")
-    wait_until(lambda: secure(port, tls, {"Authorization": "Bearer second-token"}) == 200, 10, "the new token")
+    wait_until(lambda: secure(port, tls, {"Authorization": "Bearer second-token"}) == 200, 30, "the new token")
     assert secure(port, tls, {"Authorization": "Bearer first-token"}) == 401
 
 
@@ -101,5 +101,5 @@ def test_an_agent_hands_on_to_a_gateway(processes: Processes, sink: Sink, tls: P
         assert span.attributes["session.token"] == "****" and span.resource["host.name"] == "web-1"
     (point,) = sink.wait_metric("things")
     assert point.attributes["token"] == "****" and point.resource["host.name"] == "web-1"
-    (record,) = wait_until(sink.logs, 10, "the log record")
+    (record,) = wait_until(sink.logs, 30, "the log record")
     assert record.attributes["session.token"] == "****" and record.resource["host.name"] == "web-1"

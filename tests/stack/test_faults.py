@@ -119,7 +119,7 @@ def test_nothing_is_lost_in_twenty_reloads_under_load(
             reloads = collector.process.output().count("Everything is ready")
             collector.process.send(signal.SIGHUP)
             wait_until(
-                lambda seen=reloads: collector.process.output().count("Everything is ready") > seen, 20, "a reload"
+                lambda seen=reloads: collector.process.output().count("Everything is ready") > seen, 30, "a reload"
             )
             sent(sender, 100)
     assert collector.process.running and collector.process.pid == pid
@@ -131,7 +131,7 @@ def test_nothing_is_lost_in_twenty_reloads_under_load(
 def test_nothing_is_lost_when_the_store_asks_to_try_again(collector: Collector, sink: Sink, status: int) -> None:
     sink.refuse(status)
     assert post(collector.http_port, "/v1/traces", spans(1, 200).SerializeToString()) == 200
-    sink.wait_requests(2, 15)
+    sink.wait_requests(2, 30)
     sink.accept()
     drained(collector)
     assert arrived(sink) == dict.fromkeys(range(1, 201), 1)
@@ -142,7 +142,7 @@ def test_nothing_is_lost_when_the_store_asks_to_try_again(collector: Collector, 
 def test_what_the_store_refuses_for_good_is_counted(collector: Collector, sink: Sink, status: int) -> None:
     sink.refuse(status)
     assert post(collector.http_port, "/v1/traces", spans(1, 200).SerializeToString()) == 200
-    wait_until(lambda: collector.total("otelcol_exporter_send_failed_spans_total", TRACES) == 200, 15)
+    wait_until(lambda: collector.total("otelcol_exporter_send_failed_spans_total", TRACES) == 200, 30)
     sink.accept()
     assert post(collector.http_port, "/v1/traces", spans(1000, 10).SerializeToString()) == 200
     drained(collector)
@@ -159,10 +159,10 @@ def test_a_full_queue_makes_the_sender_wait_and_loses_nothing(
     sink.refuse(503)
     # Longer than a request to the full queue may take.
     with Sender(collector.http_port, pause=0) as sender:
-        wait_until(lambda: collector.queued(TRACES) > 15000, 15, "a full queue")
+        wait_until(lambda: collector.queued(TRACES) > 15000, 30, "a full queue")
         before = len(sender.acknowledged)
         begin = time.monotonic()
-        wait_until(lambda: time.monotonic() - begin > 1, 5)
+        wait_until(lambda: time.monotonic() - begin > 1, 30)
         assert len(sender.acknowledged) - before < 200
         sink.accept()
         sent(sender, 500)
@@ -192,7 +192,9 @@ def test_a_large_item_takes_nothing_with_it(processes: Processes, sink: Sink) ->
     assert post(collector.http_port, "/v1/logs", record.SerializeToString()) == 200
     sink.wait_spans(9)
     assert arrived(sink) == dict.fromkeys(range(1, 10), 1)
-    assert len(wait_until(sink.logs, 10, "the log records")) == 2
+    # In one export or in two.
+    wait_until(lambda: len(sink.logs()) >= 2, 30, "the log records")
+    assert len(sink.logs()) == 2
 
 
 @pytest.mark.parametrize("path", ["/v1/traces", "/v1/metrics"])
@@ -210,7 +212,7 @@ def test_what_is_too_large_is_refused_and_the_collector_goes_on(collector: Colle
 def test_it_receives_over_grpc(collector: Collector, sink: Sink) -> None:
     address = ["--otlp-endpoint", f"127.0.0.1:{collector.grpc_port}", "--otlp-insecure"]
     for what in (["traces", "--traces=1"], ["metrics", "--metrics=1", "--otlp-metric-name=over.grpc"]):
-        subprocess.run([programs.find("telemetrygen"), *what, *address], check=True, capture_output=True, timeout=30)
+        subprocess.run([programs.find("telemetrygen"), *what, *address], check=True, capture_output=True, timeout=60)
     assert {span.service for span in sink.wait_spans(2)} == {"telemetrygen"}
     assert sink.wait_metric("over.grpc")
 
@@ -224,7 +226,7 @@ def small_disk(processes: Processes, tmp_path: Path) -> Path:
     said = []
     for flags in ("-m", "-Urm"):
         holder = processes.start("disk", ["unshare", flags, "sh", "-c", mount], wait=False)
-        wait_until(lambda holder=holder: not holder.running or "mounted" in holder.output(), 10)
+        wait_until(lambda holder=holder: not holder.running or "mounted" in holder.output(), 30)
         if holder.running:
             return Path(f"/proc/{holder.pid}/root{folder}")
         said.append(holder.tail())

@@ -20,7 +20,7 @@ from tests.stack.sender import counter, metrics, post, spans
 OUTAGE = 120
 
 
-@pytest.mark.timeout(OUTAGE + 120)
+@pytest.mark.timeout(OUTAGE + 300)
 def test_nothing_is_lost_while_jaeger_and_prometheus_are_dead(
     processes: Processes, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,7 +46,7 @@ def test_nothing_is_lost_while_jaeger_and_prometheus_are_dead(
 
     def goes_on(seconds: float) -> None:
         begin = time.monotonic()
-        wait_until(lambda: time.monotonic() - begin > seconds, seconds + 5)
+        wait_until(lambda: time.monotonic() - begin > seconds, seconds + 60)
 
     thread = threading.Thread(target=send)
     thread.start()
@@ -61,8 +61,8 @@ def test_nothing_is_lost_while_jaeger_and_prometheus_are_dead(
     finally:
         end.set()
         thread.join()
-    drained(collector, 60, "")
-    found = query(prometheus, f"sent_items_total[{OUTAGE + 60}s]")
+    drained(collector, 120, "")
+    found = query(prometheus, f"sent_items_total[{OUTAGE + 600}s]")
     there = {round(float(at) * 1000): float(number) for series in found for at, number in series["values"]}
     lost_samples = {at for at, number in samples.items() if there.get(at) != number}
     stored = {number: _spans(jaeger.url, number) for number in traces}
@@ -80,5 +80,5 @@ def test_nothing_is_lost_while_jaeger_and_prometheus_are_dead(
 
 
 def _spans(url: str, trace: int) -> list[str]:
-    with urllib.request.urlopen(f"{url}/api/traces/{trace:032x}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{url}/api/traces/{trace:032x}", timeout=30) as answer:
         return [span["spanID"] for one in json.load(answer)["data"] for span in one["spans"]]

@@ -19,13 +19,13 @@ def test_pull_shows_the_same_names_with_job_and_instance(processes: Processes, s
     assert post(collector.http_port, "/v1/metrics", metrics("shop", point).SerializeToString()) == 200
 
     def line() -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             found = [
                 one for one in answer.read().decode().splitlines() if one.startswith("commandcenter_errors_total{")
             ]
         return found[0] if found else ""
 
-    assert wait_until(line, 10) == 'commandcenter_errors_total{endpoint="/orders",instance="i1",job="test/shop"} 3'
+    assert wait_until(line, 30) == 'commandcenter_errors_total{endpoint="/orders",instance="i1",job="test/shop"} 3'
 
 
 def test_tail_sampling_keeps_errors_slow_spans_and_retries(processes: Processes, sink: Sink) -> None:
@@ -43,5 +43,5 @@ def test_tail_sampling_keeps_errors_slow_spans_and_retries(processes: Processes,
     for request in (plain, error, slow, retry):
         assert post(collector.http_port, "/v1/traces", request.SerializeToString()) == 200
     assert sorted(int(span.span_id, 16) for span in sink.wait_spans(3)) == [2, 3, 4]
-    wait_until(lambda: collector.total("otelcol_processor_tail_sampling_global_count_traces_sampled_total") == 4, 10)
+    wait_until(lambda: collector.total("otelcol_processor_tail_sampling_global_count_traces_sampled_total") == 4, 30)
     assert len(sink.spans()) == 3

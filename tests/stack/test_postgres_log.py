@@ -42,7 +42,7 @@ def reading(processes: Processes, sink: Sink, database: Postgres) -> Collector:
         "OTEL_CC_POSTGRES_LOGS": str(database.log_file.with_suffix(".json")),
     }
     collector = local_collector.start(processes, overlays=["local", "logs"], env=env)
-    wait_until(lambda: "Started watching file" in collector.process.output(), 15, "the log being read")
+    wait_until(lambda: "Started watching file" in collector.process.output(), 30, "the log being read")
     return collector
 
 
@@ -54,7 +54,7 @@ def lines(sink: Sink, number: int, count: int) -> list[LogRecord]:
     """The lines that belong to a trace."""
     return wait_until(
         lambda: found if len(found := [r for r in sink.logs() if r.trace_id == f"{number:032x}"]) >= count else [],
-        20,
+        30,
         f"{count} lines of trace {number}",
     )
 
@@ -108,7 +108,7 @@ def test_no_line_is_lost_when_the_collector_is_killed_while_lines_are_written(
         "OTEL_CC_POSTGRES_LOGS": str(file),
     }
     collector = local_collector.start(processes, overlays=["local", "logs"], env=env)
-    wait_until(lambda: "Started watching file" in collector.process.output(), 15, "the log being read")
+    wait_until(lambda: "Started watching file" in collector.process.output(), 30, "the log being read")
     end = threading.Event()
     written = 0
 
@@ -130,7 +130,7 @@ def test_no_line_is_lost_when_the_collector_is_killed_while_lines_are_written(
     try:
         for number in range(8):
             before = len(sink.logs())
-            wait_until(lambda before=before: len(sink.logs()) > before, 20, "a line")
+            wait_until(lambda before=before: len(sink.logs()) > before, 30, "a line")
             # At another moment of its turn of 200 ms each time.
             end.wait(0.03 * number)
             collector.process.kill()
@@ -138,6 +138,6 @@ def test_no_line_is_lost_when_the_collector_is_killed_while_lines_are_written(
     finally:
         end.set()
         thread.join()
-    wait_until(lambda: any(record.body == f"line {written - 1}" for record in sink.logs()), 20, "the last line")
+    wait_until(lambda: any(record.body == f"line {written - 1}" for record in sink.logs()), 30, "the last line")
     missing = {f"line {number}" for number in range(written)} - {str(record.body) for record in sink.logs()}
     assert not missing

@@ -63,7 +63,7 @@ def test_an_exemplar_leads_to_its_trace(to_prometheus: Collector, prometheus: Pr
     text = 'http_server_request_duration_seconds_bucket{job="test/exemplars"}'
     now = time.time()
     found = wait_until(
-        lambda: query(prometheus, text, "query_exemplars", start=now - 60, end=now + 60), 15, "an exemplar"
+        lambda: query(prometheus, text, "query_exemplars", start=now - 60, end=now + 60), 30, "an exemplar"
     )
     assert found[0]["exemplars"][0]["labels"]["trace_id"] == bytes(range(16)).hex()
 
@@ -89,10 +89,10 @@ def test_a_bad_client_costs_nobody_else_a_point(to_prometheus: Collector, promet
         send(to_prometheus, request)
         send(to_prometheus, metrics(f"good-{number}-after", counter("good", 1)))
     wait_until(
-        lambda: len(query(prometheus, 'good_total{job=~"test/good-.*"}')) == 2 * len(bad), 15, "every good client"
+        lambda: len(query(prometheus, 'good_total{job=~"test/good-.*"}')) == 2 * len(bad), 30, "every good client"
     )
     # The good points of three of the bad ones are there, too, and a delta has become cumulative.
-    wait_until(lambda: len(query(prometheus, 'good_total{job=~"test/bad-.*"}')) == 3, 15, "their good points")
+    wait_until(lambda: len(query(prometheus, 'good_total{job=~"test/bad-.*"}')) == 3, 30, "their good points")
     assert eventually(prometheus, 'delta_total{job="test/bad-delta"} == 1')
 
 
@@ -115,7 +115,7 @@ def test_the_loss_of_a_refused_request_is_counted(to_prometheus: Collector, prom
     now = time.time_ns()
     send(to_prometheus, metrics("refused", counter("refused", 1, at=now)))
     send(to_prometheus, metrics("refused", counter("refused", 2, at=now)))
-    wait_until(lambda: to_prometheus.total(failed) > before, 15, "a counted loss")
+    wait_until(lambda: to_prometheus.total(failed) > before, 30, "a counted loss")
 
 
 def test_a_worker_that_died_does_not_look_alive_to_an_alert(to_prometheus: Collector, prometheus: Prometheus) -> None:

@@ -23,7 +23,7 @@ REQUESTS = "http_server_request_duration_seconds_count"
 @pytest.fixture(scope="module")
 def parse() -> Iterator[promql.Parse]:
     """The parser of a real Prometheus."""
-    with Processes() as processes, httpx.Client(trust_env=False) as client:
+    with Processes() as processes, httpx.Client(trust_env=False, timeout=30) as client:
         server = prometheus.start(processes)
 
         def ask(query: str) -> Any:

@@ -75,7 +75,7 @@ def logged(
     """What becomes of a log record."""
     sink.clear()
     assert post(collector.http_port, "/v1/logs", log(body, attributes, **more).SerializeToString()) == 200
-    return wait_until(sink.logs, 10, "the log record")[0]
+    return wait_until(sink.logs, 30, "the log record")[0]
 
 
 def test_secrets_are_masked_wherever_they_stand(collector: Collector, sink: Sink) -> None:

@@ -46,7 +46,7 @@ class Command:
 
     def __call__(self, *words: str, code: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self.argv(*words), env={**self.env, **env}, capture_output=True, text=True, timeout=90, check=False
+            self.argv(*words), env={**self.env, **env}, capture_output=True, text=True, timeout=170, check=False
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done
@@ -90,7 +90,7 @@ def running(servers: Processes) -> Iterator[stack.Stack]:
 
 def answers(port: int) -> bool:
     try:
-        httpx.get(f"http://127.0.0.1:{port}/", trust_env=False)
+        httpx.get(f"http://127.0.0.1:{port}/", trust_env=False, timeout=30)
     except httpx.TransportError:
         return False
     return True
@@ -151,7 +151,8 @@ def test_ctrl_c_while_it_detaches_ends_everything(command: Command) -> None:
         command.argv("up", "--detach", "--rate", "0"), env=command.env, stderr=subprocess.PIPE, text=True
     )
     try:
-        wait_until(lambda: command.status(code=1)["supervisor"] and len(command.left()) > 4, PATIENCE)
+        # Asking for the status takes so long that it could be ready by then.
+        wait_until(lambda: (command.state / "state.json").exists() and len(command.left()) > 4, PATIENCE)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     finally:
@@ -189,7 +190,7 @@ def test_what_a_killed_supervisor_left_is_ended(command: Command) -> None:
     collector = next(program for program in state["programs"] if program["name"] == "collector")
     os.kill(collector["pid"], signal.SIGKILL)
     wait_until(
-        lambda: "collector was killed by SIGKILL. Its log ends:" in (command.state / "supervisor.log").read_text(), 10
+        lambda: "collector was killed by SIGKILL. Its log ends:" in (command.state / "supervisor.log").read_text(), 30
     )
     assert "collector is not ready. Its log ends:\n    " in command("status", code=1).stderr
     # A log that somebody has removed is no reason to fail.
@@ -200,7 +201,7 @@ def test_what_a_killed_supervisor_left_is_ended(command: Command) -> None:
     assert "collector |" not in command("logs").stdout
 
     os.kill(state["supervisor"], signal.SIGKILL)
-    wait_until(lambda: command.status(code=1)["supervisor"] is None, 10)
+    wait_until(lambda: command.status(code=1)["supervisor"] is None, 30)
     assert "otel-cc stack down ends what it left" in command("status", code=1).stderr
     assert command.left() != []
     assert "Ended what a killed supervisor had left: shop-worker, shop-api, " in command("down").stderr
@@ -297,7 +298,12 @@ def test_nothing_listens_beyond_loopback(running: stack.Stack) -> None:
     heard: dict[str, set[str]] = {}
     for program in running.programs:
         for pid, _started in proctree.family(program.process.identity):
-            for socket in psutil.Process(pid).net_connections("inet"):
+            try:
+                sockets = psutil.Process(pid).net_connections("inet")
+            except psutil.NoSuchProcess:
+                # PostgreSQL has processes that come and go.
+                continue
+            for socket in sockets:
                 # What is connected to somebody listens to nobody else.
                 if not socket.raddr:
                     heard.setdefault(program.name, set()).add(socket.laddr.ip)
@@ -306,6 +312,7 @@ def test_nothing_listens_beyond_loopback(running: stack.Stack) -> None:
 
 
 def test_what_was_sent_is_what_prometheus_says(running: stack.Stack) -> None:
+    began = time.time()
     sender = traffic.Traffic(running.shop.port, 40)
     assert demo.send(running.shop.port, traffic.first()).status == 201
     sender.start()
@@ -321,24 +328,26 @@ def test_what_was_sent_is_what_prometheus_says(running: stack.Stack) -> None:
             ("http_server_request_duration_seconds_count", "http_response_status_code"): dict(truth),
             ("commandcenter_errors_total", "status_code"): errors,
         }
-        wait_until(lambda: all(prometheus.totals(*asked) == said for asked, said in wanted.items()), 30, repr(wanted))
+        wait_until(lambda: all(prometheus.totals(*asked) == said for asked, said in wanted.items()), 60, repr(wanted))
         # Each charge is tried twice, each order invoiced once.
         runs = {"RETRY": truth["202"], "SUCCESS": truth["201"] + truth["202"]}
         wait_until(
-            lambda: prometheus.totals("celery_task_executions_total", "celery_task_state") == runs, 30, repr(runs)
+            lambda: prometheus.totals("celery_task_executions_total", "celery_task_state") == runs, 60, repr(runs)
         )
         labels = prometheus.instant("http_server_request_duration_seconds_count")[0].labels
         assert labels["job"] == "shop/shop-api"
         assert labels["instance"] == labels["service_instance_id"]
         assert labels["deployment_environment_name"] == "local"
         # An exemplar leads to a trace.
-        now = time.time()
-        exemplars = prometheus.exemplars("http_server_request_duration_seconds_bucket", now - 60, now)
+        exemplars = prometheus.exemplars("http_server_request_duration_seconds_bucket", began, time.time())
         trace_id = exemplars[0]["labels"]["trace_id"]
         with jaeger_client.Client(running.jaeger.url) as jaeger:
-            assert wait_until(lambda: jaeger.trace(trace_id), 20)
-        ups = {sample.labels["job"]: sample.value for sample in prometheus.instant("up")}
-        assert ups == dict.fromkeys(("prometheus", "alertmanager", "otelcol", "jaeger", "postgres", "valkey"), 1.0)
+            assert wait_until(lambda: jaeger.trace(trace_id), 30)
+        ups = dict.fromkeys(("prometheus", "alertmanager", "otelcol", "jaeger", "postgres", "valkey"), 1.0)
+        # On a busy machine one may have answered too late once.
+        wait_until(
+            lambda: {sample.labels["job"]: sample.value for sample in prometheus.instant("up")} == ups, 60, repr(ups)
+        )
 
 
 def test_a_trace_is_found_by_both_of_its_ids_and_not_by_another(running: stack.Stack) -> None:
@@ -351,7 +360,7 @@ def test_a_trace_is_found_by_both_of_its_ids_and_not_by_another(running: stack.S
             found = jaeger.find(lookup.Lookup(given, None, given))
             return found if found and found[0].services == ["shop-api", "shop-worker"] else []
 
-        (found,) = wait_until(complete, 20)
+        (found,) = wait_until(complete, 30)
         assert found.request_ids == [given]
         assert {span.span_id for span in jaeger.trace(found.trace_id)} == {span.span_id for span in found.spans}
         assert jaeger.find(lookup.parse(f"{given}-not")) == []
@@ -365,15 +374,15 @@ def test_the_log_of_the_database_and_of_the_shop_have_the_trace(running: stack.S
 
     def services() -> set[str]:
         asked = {"query": f"trace_id:{order.headers[HEADER].replace('-', '')}"}
-        lines = httpx.post(url, data=asked, trust_env=False).text.splitlines()
+        lines = httpx.post(url, data=asked, trust_env=False, timeout=30).text.splitlines()
         return {json.loads(line)["service.name"] for line in lines}
 
-    wait_until(lambda: services() == {"postgresql", "shop-api", "shop-worker"}, 20)
+    wait_until(lambda: services() == {"postgresql", "shop-api", "shop-worker"}, 30)
 
 
 def test_the_demo_holds_with_the_stack() -> None:
     argv = [str(Path(sys.executable).parent / "otel-cc"), "demo", "--stack", "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=170, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     answer = json.loads(done.stdout)
     assert answer["ok"] is True

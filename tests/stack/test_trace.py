@@ -40,7 +40,7 @@ class Stage:
 
     def arrived(self, trace_id: str) -> bool:
         """Whether both sides of the invoice are there."""
-        answer = httpx.get(f"{self.jaeger.url}/api/traces/{trace_id}")
+        answer = httpx.get(f"{self.jaeger.url}/api/traces/{trace_id}", timeout=30)
         return answer.status_code == 200 and "run shop.invoice" in answer.text and "POST /orders" in answer.text
 
 
@@ -77,7 +77,7 @@ def test_every_form_of_an_id_leads_to_the_whole_trace(stage: Stage) -> None:
     given = str(uuid.uuid4())
     trace_id = given.replace("-", "")
     stage.order(given)
-    wait_until(lambda: stage.arrived(trace_id), 20, "the trace")
+    wait_until(lambda: stage.arrived(trace_id), 30, "the trace")
     done = trace(stage.jaeger, given)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -97,7 +97,7 @@ def test_the_span_that_is_named_for_the_log_is_the_one_in_postgresqls_log(stage:
     given = str(uuid.uuid4())
     trace_id = given.replace("-", "")
     stage.order(given)
-    wait_until(lambda: stage.arrived(trace_id), 20, "the trace")
+    wait_until(lambda: stage.arrived(trace_id), 30, "the trace")
     (found,) = as_json(stage.jaeger, given)
     inserts = [span for span in found["spans"] if "INSERT INTO orders" in span["attributes"].get("db.query.text", "")]
     (logged,) = [one for one in stage.shop.database.statements(trace_id) if "INSERT INTO orders" in one.sql]
@@ -113,14 +113,14 @@ def test_a_request_id_leads_to_its_traces_and_to_no_others(stage: Stage) -> None
         traces = json.loads(done.stdout) if done.returncode == 0 else []
         return traces if len(traces) == 2 and all(len(one["services"]) == 2 for one in traces) else []
 
-    first, second = wait_until(found, 20, "two traces")
+    first, second = wait_until(found, 30, "two traces")
     assert first["start"] < second["start"]
     assert [one["request_ids"] for one in (first, second)] == [["order-42"], ["order-42"]]
 
 
 def test_an_id_of_no_request_is_exit_code_1_and_what_may_be(stage: Stage) -> None:
     stage.order(first := str(uuid.uuid4()))
-    wait_until(lambda: stage.arrived(first.replace("-", "")), 20, "the trace")
+    wait_until(lambda: stage.arrived(first.replace("-", "")), 30, "the trace")
     for text in ("order-99", str(uuid.uuid4()), uuid.uuid4().hex, f"00-{uuid.uuid4().hex}-00f067aa0ba902b7-01"):
         done = trace(stage.jaeger, text)
         assert (done.returncode, done.stdout) == (1, "")
@@ -131,7 +131,7 @@ def test_an_id_of_no_request_is_exit_code_1_and_what_may_be(stage: Stage) -> Non
 def test_an_error_is_shown_where_it_happened(stage: Stage) -> None:
     given = uuid.uuid4().hex
     demo.send(stage.shop.port, Request("", "GET", "/customers/nobody/average", 500, None, {"X-Request-ID": given}))
-    done = wait_until(lambda: d if (d := trace(stage.jaeger, given)).returncode == 0 else None, 20, "the trace")
+    done = wait_until(lambda: d if (d := trace(stage.jaeger, given)).returncode == 0 else None, 30, "the trace")
     assert ", 1 error\n" in done.stdout
     assert "ZeroDivisionError" in done.stdout
 
@@ -145,7 +145,7 @@ def test_what_strangers_sent_is_only_text(stage: Stage) -> None:
     ):
         pass
     provider.shutdown()
-    done = wait_until(lambda: d if (d := trace(stage.jaeger, "evil-1")).returncode == 0 else None, 20, "the trace")
+    done = wait_until(lambda: d if (d := trace(stage.jaeger, "evil-1")).returncode == 0 else None, 30, "the trace")
     assert "\\x1b[2J[red]\\u202e" in done.stdout
     assert all(line.isprintable() for line in (done.stdout + done.stderr).splitlines())
     # And what a search lists as it goes on.
@@ -174,10 +174,10 @@ def test_jaeger_answers_what_grafana_asks(stage: Stage) -> None:
     given = str(uuid.uuid4())
     trace_id = given.replace("-", "")
     stage.order(given)
-    wait_until(lambda: stage.arrived(trace_id), 20, "the trace")
+    wait_until(lambda: stage.arrived(trace_id), 30, "the trace")
 
     def ask(path: str, **params: str | int) -> Any:
-        answer = httpx.get(f"{stage.jaeger.url}/api/{path}", params=params)
+        answer = httpx.get(f"{stage.jaeger.url}/api/{path}", params=params, timeout=30)
         assert answer.status_code == 200, answer.text
         return answer.json()["data"]
 
@@ -205,7 +205,7 @@ def test_jaeger_answers_what_grafana_asks(stage: Stage) -> None:
         others = [span for span in trace["spans"] if span is not first]
         assert all(span["references"][0]["refType"] == "CHILD_OF" for span in others)
 
-    assert httpx.get(f"{stage.jaeger.url}/api/traces/{uuid.uuid4().hex}").status_code == 404
+    assert httpx.get(f"{stage.jaeger.url}/api/traces/{uuid.uuid4().hex}", timeout=30).status_code == 404
     lookback = {"endTs": int(now * 1000), "lookback": 3_600_000}
     assert {"parent": "shop-api", "child": "shop-worker"}.items() <= ask("dependencies", **lookback)[0].items()
 

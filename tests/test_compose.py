@@ -61,7 +61,7 @@ def config(*files: Path, profiles: tuple[str, ...] = ("*",), **env: str) -> subp
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -447,7 +447,7 @@ def test_the_script_makes_a_role_that_only_monitors(tmp_path: Path) -> None:
             "EXPORTER_PASSWORD_FILE": str(secret),
         }
         script = ROOT / "collector" / "postgres-exporter" / "role.sh"
-        done = subprocess.run(["sh", str(script)], env=env, capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run(["sh", str(script)], env=env, capture_output=True, text=True, check=False, timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
         assert "secret" not in server.log()
         env |= {"PGUSER": ROLE, "PGPASSWORD": secret.read_text(), "PGDATABASE": server.database}
@@ -455,7 +455,7 @@ def test_the_script_makes_a_role_that_only_monitors(tmp_path: Path) -> None:
         def ask(sql: str) -> str:
             command = [str(binaries / "psql"), "-XAtc", sql]
             return subprocess.run(
-                command, env=env, capture_output=True, text=True, check=False, timeout=30
+                command, env=env, capture_output=True, text=True, check=False, timeout=60
             ).stdout.strip()
 
         assert ask("SELECT count(*) > 0 FROM pg_stat_statements") == "t"

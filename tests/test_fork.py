@@ -24,7 +24,7 @@ print("imported", sorted(set(sys.modules) - before), flush=True)
 def test_the_first_export_imports_nothing(launch: Launch) -> None:
     """A child that is forked during an import in another thread can never import that module: its lock is held."""
     program = launch(["python", "first.py"], files={"first.py": FIRST_EXPORT})
-    assert program.wait(30) == 0, program.tail()
+    assert program.wait(60) == 0, program.tail()
     assert "imported []" in program.output().splitlines()
     assert launch.sink.latest("messaging.process.duration")
     assert launch.sink.spans()
@@ -50,7 +50,7 @@ os.waitpid(child, 0)
 def test_a_child_does_not_send_logs_over_the_connection_of_its_parent(launch: Launch) -> None:
     switched_on = {"OTEL_LOGS_EXPORTER": "otlp", "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true"}
     program = launch(["python", "-W", "ignore", "logs.py"], files={"logs.py": LOGS}, env=switched_on)
-    assert program.wait(30) == 0, program.tail()
+    assert program.wait(60) == 0, program.tail()
     assert "its own" in program.output().splitlines()
 
 

@@ -27,7 +27,7 @@ def test_a_library_that_renamed_what_is_hooked_is_imported(launch: Launch) -> No
         files |= {"/".join([*parts[:depth], "__init__.py"]): "" for depth in range(1, len(parts))}
         files["/".join(parts) + ".py"] = ""
     program = launch(["python", "main.py"], files=files, env={"OTEL_CC_STRICT": None})
-    assert program.wait(30) == 0, program.tail()
+    assert program.wait(60) == 0, program.tail()
     output = program.output()
     assert "all of them are here" in output
     for name in HOOKED:

@@ -6,12 +6,11 @@ import json
 import re
 import subprocess
 import sys
-import time
 
 import httpx
 import pytest
 
-from otel_cc.local.process import free_port, listens
+from otel_cc.local.process import free_port, listens, wait_until
 from otel_cc.local.sink import Sink
 from tests.conftest import BIN, Launch
 
@@ -33,7 +32,7 @@ async def item(number: int) -> int:
 
 def instrumented(url: str, sink: Sink) -> None:
     """One request is one SERVER span of ours, and the response carries its trace ID."""
-    response = httpx.get(url + "/items/7")
+    response = httpx.get(url + "/items/7", timeout=30)
     trace_id = response.headers["x-request-id"]
     (span,) = sink.wait_spans(1, where=lambda span: span.trace_id == trace_id)
     assert (span.name, span.scope, span.trace_id) == ("GET /items/{number}", "otel_cc.http", trace_id)
@@ -51,13 +50,16 @@ STARTS = {
 @pytest.mark.parametrize("start", STARTS)
 def test_every_way_to_start_is_instrumented_by_us(launch: Launch, sink: Sink, start: str) -> None:
     server = STARTS[start](launch)
-    for _ in range(50):
+
+    def answers() -> bool:
         try:
-            httpx.get(server.url)
-            break
+            httpx.get(server.url, timeout=30)
         except httpx.TransportError:
             # The port of a reloader is open before its worker listens.
-            pass
+            return False
+        return True
+
+    wait_until(answers, 60, "an answer")
     instrumented(server.url, sink)
 
 
@@ -86,7 +88,7 @@ def test_injection_by_pythonpath_works_whichever_distro_wins(
 def test_the_users_variables_win(launch: Launch, sink: Sink) -> None:
     env = {"OTEL_METRICS_EXPORTER": "none", "OTEL_SERVICE_NAME": "mine", "OTEL_TRACES_SAMPLER": "always_off"}
     server = launch.uvicorn(files=APP, env=env)
-    response = httpx.get(server.url + "/items/7", headers={"X-Request-ID": "order-42"})
+    response = httpx.get(server.url + "/items/7", headers={"X-Request-ID": "order-42"}, timeout=30)
     server.process.stop()
     assert response.headers["x-request-id"] == "order-42"
     assert sink.requests == 0
@@ -105,7 +107,7 @@ def test_options_of_the_launcher_are_settings(launch: Launch, sink: Sink) -> Non
         str(port),
     ]
     launch(argv, files=APP, instrument=False, ready=listens(port))
-    response = httpx.get(f"http://127.0.0.1:{port}/items/7", headers={"X-Correlation-ID": "order-42"})
+    response = httpx.get(f"http://127.0.0.1:{port}/items/7", headers={"X-Correlation-ID": "order-42"}, timeout=30)
     assert response.headers["x-correlation-id"] == "order-42"
     assert "x-request-id" not in response.headers
 
@@ -130,7 +132,7 @@ BROKEN = {
 @pytest.mark.parametrize("variable", BROKEN)
 def test_a_broken_option_is_a_clear_line_and_the_application_runs(launch: Launch, variable: str) -> None:
     server = launch.uvicorn(files=APP, env={variable: BROKEN[variable], "OTEL_CC_STRICT": None})
-    response = httpx.get(server.url + "/items/7", headers={"X-Request-ID": "order-42"})
+    response = httpx.get(server.url + "/items/7", headers={"X-Request-ID": "order-42"}, timeout=30)
     assert (response.status_code, response.headers["x-request-id"]) == (200, "order-42")
     server.process.stop()
     output = server.process.output()
@@ -161,7 +163,7 @@ def test_declarative_configuration_keeps_working_with_our_pieces(launch: Launch,
     instrumented(server.url, sink)
     assert sink.spans()[0].service == "from-file"
     sink.clear()
-    httpx.get(server.url + "/items/7", headers={"X-Request-ID": "order-42"})
+    httpx.get(server.url + "/items/7", headers={"X-Request-ID": "order-42"}, timeout=30)
     (span,) = sink.wait_spans(1)
     assert span.attributes["request.id"] == "order-42"
 
@@ -170,7 +172,9 @@ def test_disabled_means_that_the_application_behaves_as_without_us(launch: Launc
     bare = launch.uvicorn(files=APP, instrument=False)
     off = launch.uvicorn(files=APP, env={"OTEL_CC_ENABLED": "false", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"})
     for path in ("/items/7", "/items/x", "/nowhere", "/openapi.json"):
-        answers = [httpx.get(server.url + path, headers={"X-Request-ID": "order-42"}) for server in (bare, off)]
+        answers = [
+            httpx.get(server.url + path, headers={"X-Request-ID": "order-42"}, timeout=30) for server in (bare, off)
+        ]
         first, second = ((a.status_code, [h for h in a.headers.raw if h[0] != b"date"], a.content) for a in answers)
         assert first == second
     assert "otel-cc" not in off.process.output()
@@ -178,7 +182,7 @@ def test_disabled_means_that_the_application_behaves_as_without_us(launch: Launc
 
 def test_disabled_leaves_the_stock_distribution_at_work(launch: Launch, sink: Sink) -> None:
     server = launch.uvicorn(files=APP, env={"OTEL_CC_ENABLED": "false", "OTEL_LOGS_EXPORTER": "none"})
-    response = httpx.get(server.url + "/items/7")
+    response = httpx.get(server.url + "/items/7", timeout=30)
     assert "x-request-id" not in response.headers
     assert {span.scope for span in sink.wait_spans(3)} == {"opentelemetry.instrumentation.fastapi"}
 
@@ -186,13 +190,13 @@ def test_disabled_leaves_the_stock_distribution_at_work(launch: Launch, sink: Si
 def test_the_start_line_says_what_was_done(launch: Launch, sink: Sink) -> None:
     env = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "celery"}
     server = launch.uvicorn("--workers", "2", files=APP, env=env)
-    httpx.get(server.url)
-    lines = []
-    for _ in range(100):
-        lines = [line for line in server.process.output().splitlines() if line.startswith("otel-cc ")]
-        if len(lines) == 2:
-            break
-        time.sleep(0.1)
+    httpx.get(server.url, timeout=30)
+
+    def started() -> list[str]:
+        return [line for line in server.process.output().splitlines() if line.startswith("otel-cc ")]
+
+    wait_until(lambda: len(started()) == 2, 60, "two lines")
+    lines = started()
     port = sink.endpoint
     said = {re.sub(r"process \d+", "process N", line) for line in lines}
     (line,) = said
@@ -205,7 +209,7 @@ def test_the_start_line_says_what_was_done(launch: Launch, sink: Sink) -> None:
 
 def test_the_status_files_say_the_same_and_go_with_their_process(launch: Launch, sink: Sink) -> None:
     server = launch.uvicorn(files=APP)
-    httpx.get(server.url)
+    httpx.get(server.url, timeout=30)
     folder = launch.folder / "status"
     (file,) = folder.glob("*.json")
     state = json.loads(file.read_text())

@@ -47,8 +47,8 @@ SENT = {"X-Request-ID": "order-42"}
 
 
 def ask(url: str) -> None:
-    assert httpx.get(f"{url}/ok", headers=SENT).status_code == 200
-    assert httpx.get(f"{url}/broken", headers=SENT).status_code == 500
+    assert httpx.get(f"{url}/ok", headers=SENT, timeout=30).status_code == 200
+    assert httpx.get(f"{url}/broken", headers=SENT, timeout=30).status_code == 500
 
 
 def objects(text: str) -> list[dict[str, Any]]:
@@ -193,9 +193,9 @@ def test_every_line_of_a_celery_worker_and_of_beat_is_json(
         env=env,
         ready=says("Sending due task"),
     )
-    wait_until(lambda: "a bug" in stderr(worker), 20, "a task has failed")
+    wait_until(lambda: "a bug" in stderr(worker), 30, "a task has failed")
     beat.stop()
-    worker.stop(timeout=20)
+    worker.stop(timeout=60)
     assert all(map(complete, objects(stderr(beat))))
     assert of(objects(stderr(beat)), "celery.beat", "Sending due task")["level"] == "INFO"
 
@@ -221,5 +221,5 @@ def test_every_line_of_a_celery_worker_and_of_beat_is_json(
 def test_a_plain_program_shows_our_warnings_and_crashes_as_without_us(launch: Launch, sink: Sink) -> None:
     program = "import logging; logging.warning('one'); logging.getLogger('a').error('two', exc_info=ValueError('x'))"
     process = launch([sys.executable, "-c", program], env={"OTEL_CC_LOG_FORMAT": "json"})
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert [line["message"] for line in objects(stderr(process))] == ["one", "two"]

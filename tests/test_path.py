@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from typing import Any
 
 import httpx
 import pytest
 
 from otel_cc.local.postgres import Postgres
+from otel_cc.local.process import wait_until
 from otel_cc.local.signals import Span
 from otel_cc.local.sink import Sink
 from otel_cc.local.valkey import Valkey
@@ -69,13 +67,6 @@ MODES = {
 }
 
 
-def wait(look: Callable[[], Any], seconds: float = 15.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := look()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return found
-
-
 def tree(spans: list[Span]) -> list[tuple[str, str, str | None]]:
     """Each span as (name, kind, name of its parent), in order of start."""
     names = {span.span_id: span.name for span in spans}
@@ -111,15 +102,15 @@ def test_one_request_has_one_id_at_every_hop(
     worker = launch.worker("--pool", "solo", files=FILES, env=env)
     server = launch.uvicorn(files=FILES, env=env)
     request_id = f"order-42/{mode}"
-    response = httpx.post(server.url + "/orders/7", headers={"X-Request-ID": request_id}, timeout=20)
+    response = httpx.post(server.url + "/orders/7", headers={"X-Request-ID": request_id}, timeout=30)
 
     def statements() -> list[str]:
         return [s.sql for s in postgres.statements() if f"request_id='order-42/{mode}'" in s.sql]
 
     # The statements of the API, and one for each of the two runs of the task.
-    wait(lambda: len(statements()) >= 4)
+    wait_until(lambda: len(statements()) >= 4, 60, "the statements")
     server.process.stop()
-    worker.stop(timeout=20)
+    worker.stop(timeout=60)
 
     assert response.status_code == 500
     assert response.headers.get_list("x-request-id") == [request_id]

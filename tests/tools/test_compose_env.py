@@ -27,7 +27,7 @@ def check(folder: Path, text: str, **env: str) -> subprocess.CompletedProcess[st
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=60,
     )
 
 
@@ -157,7 +157,7 @@ def test_a_value_that_is_taken_is_what_compose_reads(tmp_path: Path, line: str) 
         capture_output=True,
         text=True,
         check=True,
-        timeout=30,
+        timeout=60,
     )
     *_, (_, _, value, _) = read(line)
     assert value == json.loads(done.stdout)["services"]["a"]["environment"]["V"]

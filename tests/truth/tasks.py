@@ -20,6 +20,8 @@ app.conf.update(
     task_ignore_result=True,
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
+    # Celery kills a new child that says nothing for four seconds, and loses the task that it was given.
+    worker_proc_alive_timeout=60,
     beat_schedule={"tick": {"task": "tick", "schedule": 1.0}},
 )
 database = create_engine(os.environ["TRUTH_DATABASE"] + "tasks?application_name=tasks", pool_size=1, max_overflow=0)

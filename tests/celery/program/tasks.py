@@ -19,6 +19,8 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,
     result_expires=600,
+    # Celery kills a new child that says nothing for four seconds, and loses the task that it was given.
+    worker_proc_alive_timeout=60,
 )
 # Each is due at once, and then not for long: nobody ends beat in the middle of a publish.
 TICK = {"task": "one", "schedule": 3600.0, "last_run_at": datetime.now(timezone.utc) - timedelta(days=1)}

@@ -97,7 +97,7 @@ async def stream() -> StreamingResponse:
 
 @app.get("/background")
 async def background(tasks: BackgroundTasks) -> dict:
-    tasks.add_task(asyncio.sleep, 2)
+    tasks.add_task(asyncio.sleep, 0.5)
     return {}
 
 

@@ -238,9 +238,10 @@ def test_a_background_task_is_not_part_of_the_request(truth: Truth) -> None:
             for p in truth.sink.latest("http.server.request.duration")
             if p.attributes.get("http.route") == "/background"
         ]
-        assert point.max is not None
-        # The task takes two seconds.
-        assert point.max < 2
+        assert point.min is not None
+        # The fastest: a busy machine may hold any single one up.
+        assert point.min < 0.05
+        assert point.value / point.count < 0.5
 
 
 def test_a_time_that_cannot_be_right_is_not_measured(truth: Truth) -> None:

@@ -110,17 +110,16 @@ def test_a_span_ends_with_the_last_chunk(own: Service) -> None:
 
 def test_a_span_does_not_wait_for_background_tasks(own: Service) -> None:
     own.sink.clear()
-    request_id = own.get("/background").headers["x-request-id"]
-    (span,) = spans(own, request_id)
-    # The task takes two seconds.
-    assert span.duration < 2
+    # The fastest of some: a busy machine may hold any single one up.
+    ids = [own.get("/background").headers["x-request-id"] for _ in range(5)]
+    assert min(span.duration for request_id in ids for span in spans(own, request_id)) < 0.05
     own.sink.wait_metric(
         "http.server.request.duration", where=lambda p: p.attributes.get("http.route") == "/background"
     )
     (point,) = [
         p for p in own.sink.latest("http.server.request.duration") if p.attributes.get("http.route") == "/background"
     ]
-    assert point.value / point.count < 2
+    assert point.value / point.count < 0.5
 
 
 BREAKS = """

@@ -100,7 +100,8 @@ class Entrance:
             otel_context.detach(token)
             # Scope and request, and an exception and its traceback, would keep each other; and whoever serves the scope
             # once more, with a second application, serves a new request.
-            scope.pop(KEY, None)
+            for held in (scope, request.scope):
+                held.pop(KEY, None)
             request.error = None
 
     def _sending(self, request: Request, measured: Exchange | Connection | None, send: Send) -> Send:

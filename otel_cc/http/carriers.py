@@ -43,8 +43,9 @@ def _hook_routes(module: Any) -> None:
 
 
 def _hook_exceptions(module: Any) -> None:
-    """Note the exceptions that Starlette's own handlers turn into responses, those of its mounted applications too."""
+    """Note the exceptions that become responses: by a handler, those of mounted applications too, or in middleware."""
     cls = module.ExceptionMiddleware
+    cls.__call__ = errors.noting_unhandled(cls.__call__)
     original = cls.__init__
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -65,6 +65,19 @@ def noting(handler: Handler) -> Handler:
     return handle_in_thread
 
 
+def noting_unhandled(original: Callable[..., Any]) -> Callable[..., Any]:
+    """A stand-in for ``ExceptionMiddleware.__call__``: what no handler takes may become a response in middleware."""
+
+    async def __call__(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await original(self, scope, receive, send)
+        except Exception as error:
+            note(scope, error)
+            raise
+
+    return __call__
+
+
 def note(scope: Any, error: BaseException) -> None:
     """Remember the class of the exception that a handler turns into a response."""
     state = scope.get(KEY)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from otel_cc import guard
+from otel_cc import context, guard
 from otel_cc.http.messages import Scope
 
 _ROUTE = "otel_cc.route"
@@ -33,6 +33,14 @@ def template(scope: Scope) -> str | None:
     return mounts + path if path is not None else mounts or "/"
 
 
+def _found_in(scope: Scope) -> None:
+    """Tell the request where its route is: middleware may hand on a copy of the scope, as ASGI advises."""
+    request = scope.get(context.SCOPE_KEY)
+    # An endpoint that has one already may call the application itself, with copies of its own.
+    if request is not None and _ROUTE not in request.scope and "route" not in request.scope:
+        request.scope = scope
+
+
 def route_selected(original: Callable[..., Any]) -> Callable[..., Any]:
     """A stand-in for ``fastapi.routing._route_selected`` that notes the template in the scope."""
 
@@ -41,6 +49,7 @@ def route_selected(original: Callable[..., Any]) -> Callable[..., Any]:
         result = original(*args, **kwargs)
         try:
             scope, path = kwargs["scope"], kwargs["path"]
+            _found_in(scope)
             if path is not None:
                 # A mount's path_format ends in /{path}; the mount itself reports its part when it is entered.
                 if kwargs.get("mount"):
@@ -59,6 +68,7 @@ def mount_entered(original: Callable[..., Any]) -> Callable[..., Any]:
 
     def handle(self: Any, scope: Scope, receive: Any, send: Any) -> Any:
         try:
+            _found_in(scope)
             scope[_MOUNTS] = scope.get(_MOUNTS, "") + scope.pop(_NEXT_MOUNT, self.path)
             scope.pop("route", None)
             scope.pop(_ROUTE, None)
@@ -73,6 +83,7 @@ def route_entered(original: Callable[..., Any]) -> Callable[..., Any]:
     """A stand-in for ``starlette.routing.Route.handle``: older routers of Starlette do not name the route."""
 
     def handle(self: Any, scope: Scope, receive: Any, send: Any) -> Any:
+        _found_in(scope)
         scope.setdefault("route", self)
         return original(self, scope, receive, send)
 

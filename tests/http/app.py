@@ -34,6 +34,23 @@ async def add_nothing(request: Request, call_next):
     return await call_next(request)
 
 
+class Strange:
+    """Middleware as ASGI allows it: it hands on a copy of the scope, or turns what fails into an answer."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        query = scope.get("query_string", b"")
+        try:
+            await self.app(dict(scope) if query == b"copied" else scope, receive, send)
+        except Exception:
+            if query != b"caught":
+                raise
+            await JSONResponse({}, status_code=500)(scope, receive, send)
+
+
+app.add_middleware(Strange)
 app.add_middleware(CORSMiddleware, allow_origins=["https://shop.example"])
 # Any callable will do, also one without a name.
 app.add_middleware(functools.partial(BaseHTTPMiddleware, dispatch=add_nothing))
@@ -204,6 +221,9 @@ sub = FastAPI()
 @sub.get("/items/{number}")
 async def sub_item(number: int) -> int:
     return number
+
+
+sub.add_middleware(Strange)
 
 
 @sub.get("/boom")

@@ -71,6 +71,14 @@ KINDS = (
     Kind("GET", "/tenants/7/nowhere", 404, "/tenants/{tenant}", ROUTER_EXCEPTION),
     Kind("GET", "/tenants/7/boom", 500, "/tenants/{tenant}/boom", "ValueError", "ValueError"),
     Kind("GET", "/plain/x", 200, "/plain/{leaf}"),
+    Kind("GET", "/ok?copied", 200, "/ok"),
+    Kind("GET", "/plain/x?copied", 200, "/plain/{leaf}"),
+    Kind("GET", "/tenants/7/items/3?copied", 200, "/tenants/{tenant}/items/{number}"),
+    Kind("GET", "/tenants/7/nowhere?copied", 404, "/tenants/{tenant}", ROUTER_EXCEPTION),
+    Kind("GET", "/missing?copied", 404, "/missing", HTTP_EXCEPTION),
+    Kind("DELETE", "/ok?copied", 405, "/ok", ROUTER_EXCEPTION),
+    Kind("GET", "/unhandled?caught", 500, "/unhandled", "ValueError", "ValueError"),
+    Kind("GET", "/tenants/7/boom?caught", 500, "/tenants/{tenant}/boom", "ValueError", "ValueError"),
 )
 # Requests whose client does not wait, and how many.
 LEAVING = {"/slow": 3, "/endless": 2}

@@ -54,6 +54,7 @@ class OtelCcDistro(BaseDistro):
             self._delegate = disabled.distro()
             self._delegate.configure(**kwargs)
             return
+        logging.getLogger("opentelemetry.instrumentation.auto_instrumentation._load").addFilter(_not_because_of_us)
         if is_helper(getattr(sys, "orig_argv", sys.argv)):
             # Nothing is loaded in a helper, so it costs nothing and exports nothing.
             os.environ.update(dict.fromkeys(_EXPORTERS, "none"))
@@ -63,7 +64,6 @@ class OtelCcDistro(BaseDistro):
             os.environ.setdefault(name, value)
         for problem in settings.get().problems:
             logger.warning("%s", problem)
-        logging.getLogger("opentelemetry.instrumentation.auto_instrumentation._load").addFilter(_not_because_of_us)
         install_carriers()
         _state["configured"] = True
 

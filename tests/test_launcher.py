@@ -61,6 +61,8 @@ def test_every_way_to_start_is_instrumented_by_us(launch: Launch, sink: Sink, st
 
     wait_until(answers, 60, "an answer")
     instrumented(server.url, sink)
+    # opentelemetry-distro is installed as well; that it is not used is no news, in helper processes either.
+    assert "not loaded" not in server.process.output()
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,9 @@ def buckets() -> str:
 def bounds() -> str:
     """How many values each label may have."""
     text = "\n| label | values in one process, at most |\n|---|---|\n"
-    return text + "".join(f"| `{name.replace('.', '_')}` | {bound} |\n" for name, bound in BOUNDS.items()) + "\n"
+    # In Prometheus error.type and error_type are one label.
+    labels = {name.replace(".", "_"): bound for name, bound in BOUNDS.items()}
+    return text + "".join(f"| `{label}` | {bound} |\n" for label, bound in labels.items()) + "\n"
 
 
 def page(present: str) -> str:

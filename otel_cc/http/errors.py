@@ -6,7 +6,6 @@ of FastAPI writes. Which exception led to a response is noted on the way, for th
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +49,10 @@ def extending(handler: Handler) -> Handler:
 
 def noting(handler: Handler) -> Handler:
     """Any handler, unchanged, with the exception that it handles noted."""
-    if inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004  the type of the call is asked, not whether there is one
+    # By this Starlette decides whether a handler is awaited or runs in a thread.
+    from starlette._utils import is_async_callable
+
+    if is_async_callable(handler):
 
         async def handle(request: Any, error: Exception) -> Any:
             note(request.scope, error)

@@ -7,9 +7,11 @@ import functools
 from typing import Any
 
 import pytest
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.responses import Response
 
 from otel_cc import guard, lifecycle
-from otel_cc.http import carriers, route
+from otel_cc.http import carriers, errors, route
 from tests.http.measured import END, START, Client, Measured, responds
 
 ID = (b"x-request-id", b"order-42")
@@ -124,6 +126,23 @@ def test_a_request_goes_on_where_fastapi_tells_the_route_in_another_way(
     route.route_selected(lambda *everything: told.append(everything))("/items/{number}", {})
     assert told == [("/items/{number}", {})]
     assert "the route of a request" in caplog.text
+
+
+class Teapot:
+    """A handler with settings of its own."""
+
+    async def __call__(self, request: Any, error: Exception) -> Response:
+        return Response(status_code=418)
+
+
+@pytest.mark.parametrize("handler", [Teapot(), functools.partial(Teapot())], ids=["an object", "a part of one"])
+def test_a_handler_of_any_kind_is_called_as_starlette_would(measured: Measured, handler: Any) -> None:
+    async def fails(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError
+
+    app = ExceptionMiddleware(fails, handlers={ValueError: errors.noting(handler)})
+    client = asyncio.run(measured(app))
+    assert client.answers[0]["status"] == 418
 
 
 def test_an_application_is_made_where_its_constructor_is_no_function() -> None:

@@ -61,7 +61,10 @@ class OtelCcDistro(BaseDistro):
             os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "*"
             return
         for name, value in DEFAULTS.items():
-            os.environ.setdefault(name, value)
+            # To OpenTelemetry an empty variable is one that is not set.
+            if not os.environ.get(name, "").strip():
+                os.environ[name] = value
+        _correct_interval()
         for problem in settings.get().problems:
             logger.warning("%s", problem)
         install_carriers()
@@ -88,6 +91,23 @@ def _not_because_of_us(record: logging.LogRecord) -> bool:
     """
     message = record.getMessage()
     return message.split(" ", 1)[0] not in REPLACED and not message.startswith(_CONFIGURATOR_NOT_LOADED)
+
+
+def _correct_interval() -> None:
+    """A wrong interval would cost all metrics, or where it is no number be the SDK's own default."""
+    name = "OTEL_METRIC_EXPORT_INTERVAL"
+    try:
+        if float(os.environ[name]) > 0:
+            return
+    except ValueError:
+        pass
+    logger.error(
+        "%s=%r is not a positive number of milliseconds, %s is used: correct the variable.",
+        name,
+        os.environ[name],
+        DEFAULTS[name],
+    )
+    os.environ[name] = DEFAULTS[name]
 
 
 def is_helper(argv: list[str]) -> bool:

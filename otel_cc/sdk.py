@@ -119,15 +119,20 @@ def _from_environment(version: str | None) -> None:
             exporters = _exporters(signal)
         except Exception as error:
             hint = " or pip install 'otel-cc[prometheus]'" if "'prometheus'" in str(error) else ""
-            _broken(signal, f"{variable}={os.environ.get(variable)!r}{hint}", error)
+            protocol = f"OTEL_EXPORTER_OTLP_PROTOCOL or OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"
+            named = f"{variable}={os.environ.get(variable)!r}{hint}"
+            _broken(signal, protocol if "protocol" in str(error) else named, error)
         try:
             init(exporters)
         except Exception as error:
-            _broken(signal, f"{variable} or its OTEL_EXPORTER_* settings", error)
+            _broken(signal, f"{variable}, another OTEL_{signal.upper()}_* or an OTEL_EXPORTER_* setting", error)
 
 
 def _exporters(signal: _Signal) -> dict[str, Any]:
     """The exporters that the environment names, in its order."""
+    if _sdk_disabled():
+        # There is nothing to export, and a page for Prometheus would say so at its port.
+        return {}
     names = upstream._get_exporter_names(signal)
     lean = {} if signal == "logs" else otlp.lean(signal, names)
     official: list[list[str]] = [[], [], []]
@@ -135,6 +140,10 @@ def _exporters(signal: _Signal) -> dict[str, Any]:
     official[index] = [name for name in names if name not in lean]
     found = {**lean, **upstream._import_exporters(*official)[index]}
     return {name: found[name] for name in names}
+
+
+def _sdk_disabled() -> bool:
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def _broken(signal: str, variable: str, error: Exception) -> None:
@@ -184,7 +193,7 @@ def _destination(signal: str) -> str:
     if os.environ.get("OTEL_CONFIG_FILE", "").strip():
         return f"what {os.environ['OTEL_CONFIG_FILE']} says"
     names = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip()
-    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+    if _sdk_disabled():
         return "nowhere (OTEL_SDK_DISABLED)"
     if not names or names == "none":
         return "nowhere"

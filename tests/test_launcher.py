@@ -143,6 +143,36 @@ def test_a_broken_option_is_a_clear_line_and_the_application_runs(launch: Launch
     assert "Traceback" not in output, output
 
 
+# The value of an option, and what the line about it must name, so that the user looks in the right place.
+REMEDIES = {
+    "OTEL_METRIC_EXPORT_INTERVAL": ("15s", "OTEL_METRIC_EXPORT_INTERVAL='15s' is not a positive number"),
+    "OTEL_EXPORTER_OTLP_PROTOCOL": ("http/json", "correct OTEL_EXPORTER_OTLP_PROTOCOL"),
+    "OTEL_METRICS_EXEMPLAR_FILTER": ("some", "correct OTEL_METRICS_EXPORTER, another OTEL_METRICS_*"),
+}
+
+
+@pytest.mark.parametrize("variable", REMEDIES)
+def test_the_line_about_a_broken_option_names_what_to_correct(launch: Launch, variable: str) -> None:
+    value, line = REMEDIES[variable]
+    server = launch.uvicorn(files=APP, env={variable: value, "OTEL_CC_STRICT": None})
+    server.process.stop()
+    assert line in server.process.output()
+
+
+def test_a_wrong_interval_costs_no_metrics(launch: Launch, sink: Sink) -> None:
+    server = launch.uvicorn(files=APP, env={"OTEL_METRIC_EXPORT_INTERVAL": "-5"})
+    httpx.get(server.url + "/items/7")
+    server.process.stop()
+    assert sink.latest("http.server.request.duration")
+
+
+def test_an_empty_variable_is_one_that_is_not_set(launch: Launch, sink: Sink) -> None:
+    server = launch.uvicorn(files=APP, env={"OTEL_TRACES_EXPORTER": "", "OTEL_METRICS_EXPORTER": ""})
+    instrumented(server.url, sink)
+    server.process.stop()
+    assert sink.latest("http.server.request.duration")
+
+
 CONFIG = """
 file_format: "1.0"
 resource:

@@ -318,6 +318,14 @@ def test_a_port_that_is_no_number_is_one_clear_line(launch: Launch, page: Page) 
     assert "OTEL_EXPORTER_PROMETHEUS_PORT='http' is no port" in server.process.output()
 
 
+def test_a_disabled_sdk_opens_no_port(launch: Launch, page: Page) -> None:
+    server = launch.uvicorn(files=APP, env={**page.env, "OTEL_SDK_DISABLED": "true"})
+    assert ask(server, 1)
+    server.process.stop()
+    assert "metrics to nowhere (OTEL_SDK_DISABLED)" in server.process.output()
+    assert "the metrics of all processes" not in server.process.output()
+
+
 def test_it_costs_nothing_where_it_is_not_chosen() -> None:
     code = "import sys; print([name for name in sys.modules if 'prometheus' in name or '.pull' in name])"
     env = {**os.environ, "OTEL_METRICS_EXPORTER": "otlp", "OTEL_TRACES_EXPORTER": "none"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 from otel_cc.error_type import type_name
@@ -50,3 +51,8 @@ def error_name(error: BaseException) -> str:
         if isinstance(name, str):
             return name if module in (None, "builtins") else f"{module}.{name}"
     return type_name(type(error))
+
+
+def by_sigkill(error: Any) -> bool:
+    """Whether the child was killed by SIGKILL, so that it could deliver nothing: by the system, or to terminate its task."""
+    return "SIGKILL" in str(error) or (type(error).__name__ == "Terminated" and error.args == (signal.SIGKILL,))

@@ -114,7 +114,7 @@ class Execution:
 
     def killed(self, request: Any, error: Any) -> None:
         """Stand in for the span that a child took with it; one that ended in another way has delivered it."""
-        if producers.runs is None or self._stands_in or self._accepted is None or "SIGKILL" not in str(error):
+        if producers.runs is None or self._stands_in or self._accepted is None or not failure.by_sigkill(error):
             return
         self._stands_in = True
         nanoseconds = int((time() - (monotonic() - self._accepted)) * 1e9)

@@ -89,6 +89,11 @@ def settles(condition: Callable[[], bool]) -> None:
         wait_until(condition, 30)
 
 
+def node(worker: Process) -> str:
+    """What Celery calls it."""
+    return worker.argv[worker.argv.index("--hostname") + 1]
+
+
 def publish(driver: Driver, client: redis.Redis, worker: str, wanted: dict[Row, int]) -> None:
     """Send everything that leads to these outcomes; tasks that kill come last."""
     tasks = {name for name, _, _ in wanted}
@@ -146,7 +151,7 @@ def played(stages: Callable[..., Stage]) -> dict[str, Played]:
     for name, play in began.items():
         play.worker.wait_ready(120)
         with redis.Redis.from_url(play.stage.variables["BACKEND"]) as client:
-            publish(play.driver, client, play.worker.argv[play.worker.argv.index("--hostname") + 1], play.wanted)
+            publish(play.driver, client, node(play.worker), play.wanted)
         if name == "prefork":
             # A killed child takes what it has published and not exported with it.
             play.wait({row: count for row, count in play.wanted.items() if row[0] not in ("killed", "poison")})
@@ -272,6 +277,20 @@ def test_each_killed_child_leaves_one_span_that_stands_in_for_its_own(played: di
         assert parent.start < span.start < span.end
         assert (span.attributes["celery.task.state"], span.attributes["error.type"]) == ("LOST", LOST)
         assert "SIGKILL" in span.events[0].attributes["exception.message"]
+
+
+def test_a_task_that_is_terminated_by_sigkill_has_a_span_that_stands_in_for_its_own(play: Play) -> None:
+    counter = "terminated-by-sigkill"
+    sent = play.driver("send", "sleeps", 60, counter, request_id=counter)
+    with redis.Redis.from_url(play.stage.variables["BACKEND"]) as client:
+        wait_until(lambda: client.get(counter) == b"1", 30, "the task that is going to be terminated runs")
+    play.driver("revoke", sent["result"], node(play.worker), True, "SIGKILL")
+    (span,) = play.stage.sink.wait_spans(
+        1, where=lambda span: span.trace_id == sent["trace_id"] and span.name == "run sleeps"
+    )
+    assert (span.status, span.attributes["celery.task.synthetic"]) == ("ERROR", True)
+    found = (span.attributes["celery.task.state"], span.attributes["error.type"])
+    assert found == ("REVOKED", "billiard.exceptions.Terminated")
 
 
 def test_no_other_pool_and_no_other_outcome_has_a_stand_in(played: dict[str, Played]) -> None:

@@ -211,9 +211,9 @@ def send_expired(name: str) -> str:
 
 
 @scenario
-def revoke(task_id: str, worker: str, terminate: bool) -> None:
+def revoke(task_id: str, worker: str, terminate: bool, signal: str = "SIGTERM") -> None:
     """Returns when the worker knows it."""
-    (answer,) = tasks.app.control.revoke(task_id, [worker], terminate=terminate, reply=True, timeout=25)
+    (answer,) = tasks.app.control.revoke(task_id, [worker], terminate=terminate, signal=signal, reply=True, timeout=25)
     assert "ok" in answer[worker], answer
 
 

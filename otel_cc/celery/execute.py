@@ -17,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from otel_cc import guard
 from otel_cc.celery import broker
 from otel_cc.celery.failure import unwrapped
-from otel_cc.celery.values import text
+from otel_cc.celery.values import destination_of, text
 from otel_cc.error_type import type_name
 from otel_cc.tracing.tracer import get_tracer
 
@@ -65,7 +65,7 @@ def _attributes(task: Any, task_id: Any, request: dict[str, Any]) -> dict[str, A
         attributes["messaging.system"] = broker.system(task.app)
         attributes["messaging.operation.name"] = attributes["messaging.operation.type"] = "process"
         delivery = request.get("delivery_info")
-        destination = text(delivery.get("routing_key")) if isinstance(delivery, dict) else None
+        destination = destination_of(delivery.get("routing_key")) if isinstance(delivery, dict) else None
         if destination is not None:
             attributes["messaging.destination.name"] = destination
         message_id = text(task_id)

@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from otel_cc import error_count, guard, metrics
 from otel_cc.celery import broker
 from otel_cc.celery.failure import error_name
-from otel_cc.celery.values import text
+from otel_cc.celery.values import destination_of
 from otel_cc.error_type import type_name
 from otel_cc.metrics.catalogue import OTHER
 
@@ -41,12 +41,12 @@ class Outcomes:
     def received(self, delivery_info: Any) -> str | None:
         """Count a message.
 
-        :return: its destination as a label: the routing key, which is the queue unless the application routes itself
+        :return: its destination as a label
         """
-        key = text(delivery_info.get("routing_key")) if isinstance(delivery_info, dict) else None
-        destination = None if key is None else metrics.bounded("messaging.destination.name", key)
-        self._received.add(1, _labels(self.system, "receive", self.name, destination))
-        return destination
+        key = destination_of(delivery_info.get("routing_key")) if isinstance(delivery_info, dict) else None
+        label = None if key is None else metrics.bounded("messaging.destination.name", key)
+        self._received.add(1, _labels(self.system, "receive", self.name, label))
+        return label
 
     def started(self, destination: str | None, waited: float, context: Context) -> None:
         """Record how long a task waited.

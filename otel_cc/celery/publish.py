@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from otel_cc import guard, metrics
 from otel_cc.celery import broker, monitor
-from otel_cc.celery.values import text
+from otel_cc.celery.values import destination_of, text
 from otel_cc.error_type import type_name
 from otel_cc.tracing.tracer import get_tracer
 
@@ -65,7 +65,7 @@ class Publishes:
         if publish is not None and publish.span is None:
             # Protocol 1 has the ID in the body.
             task_id = headers.get("id") or (body.get("id") if isinstance(body, dict) else None)
-            publish.start(text(routing_key), text(task_id))
+            publish.start(destination_of(routing_key), text(task_id))
 
 
 class Publish:
@@ -86,7 +86,7 @@ class Publish:
     def start(self, destination: str | None, task_id: str | None) -> None:
         """Start the span and make it current, so that what is sent with the message is its context.
 
-        :param destination: the routing key, which is the name of the queue unless the application routes by itself
+        :param destination: see :func:`~otel_cc.celery.values.destination_of`
         """
         self._destination = destination
         tracer = self._publishes.tracer

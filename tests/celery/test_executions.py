@@ -334,6 +334,20 @@ def test_exemplars_lead_to_the_trace_of_the_task(play: Play) -> None:
     wait_until(lambda: leading() >= names, 30, "the exemplars arrive")
 
 
+def test_a_task_that_rabbitmq_delays_has_its_queue_as_destination(stages: Callable[..., Stage]) -> None:
+    pytest.importorskip("kombu.transport.native_delayed_delivery", reason="Celery delays in RabbitMQ from 5.5 on")
+    stage = stages("rabbitmq", QUORUM="true")
+    worker = stage.worker("--pool", "solo")
+    stage.driver()("send_later", "one", 1.0)
+    stage.sink.wait_metric("celery.task.executions", 20)
+    (sent,) = stage.sink.wait_metric("messaging.client.sent.messages")
+    (executed,) = stage.sink.latest("celery.task.executions")
+    spans = stage.sink.wait_spans(2, where=lambda span: span.kind in ("PRODUCER", "CONSUMER"))
+    found = {one.attributes["messaging.destination.name"] for one in (sent, executed, *spans)}
+    assert found == {stage.variables["QUEUE"]}
+    worker.stop(signal.SIGKILL)
+
+
 def test_what_the_main_process_logs_for_a_task_has_the_id_of_its_request(played: dict[str, Played]) -> None:
     lines = played["prefork"].worker.output().splitlines()
 

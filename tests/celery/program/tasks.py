@@ -22,6 +22,9 @@ app.conf.update(
     # Celery kills a new child that says nothing for four seconds, and loses the task that it was given.
     worker_proc_alive_timeout=60,
 )
+if "QUORUM" in os.environ:
+    # RabbitMQ delays a task with an eta itself.
+    app.conf.update(task_default_queue_type="quorum", task_default_exchange_type="topic")
 # Each is due at once, and then not for long: nobody ends beat in the middle of a publish.
 TICK = {"task": "one", "schedule": 3600.0, "last_run_at": datetime.now(timezone.utc) - timedelta(days=1)}
 app.conf.beat_schedule = {f"tick{number}": TICK for number in range(int(os.environ.get("BEAT", "0")))}

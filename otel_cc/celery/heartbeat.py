@@ -52,6 +52,9 @@ class Worker:
     def size(self) -> int:
         """How many tasks it can run at a time."""
         try:
+            if type(self.pool).__module__ == "celery.concurrency.gevent":
+                # Its num_processes is how many it runs, before Celery 5.7.
+                return int(self.pool._pool.size)
             return int(self.pool.num_processes)
         except AttributeError:
             # A pool of children that has ended.

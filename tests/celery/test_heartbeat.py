@@ -86,6 +86,15 @@ def test_the_gauges_are_one_series_of_the_main_process(stages: Callable[..., Sta
     worker.stop(signal.SIGKILL)
 
 
+@pytest.mark.parametrize("pool", ["threads", "gevent", "eventlet"])
+def test_the_size_of_a_pool_is_how_many_tasks_it_can_run(stages: Callable[..., Stage], pool: str) -> None:
+    stage = stages("valkey", **FAST)
+    worker = stage.worker("--pool", pool, "-c", "4")
+    (size,) = stage.sink.wait_metric("celery.worker.pool.size")
+    assert size.value == 4
+    worker.stop(signal.SIGKILL)
+
+
 def test_a_solo_worker_that_runs_a_task_is_up(busy: tuple[Stage, Process, float]) -> None:
     stage, worker, began = busy
     wait_until(lambda: series(stage, UP)[-1].time / 1e9 > began + 11.5, 60, "it has run for longer than a tick lasts")

@@ -335,7 +335,6 @@ def test_exemplars_lead_to_the_trace_of_the_task(play: Play) -> None:
 
 
 def test_a_task_that_rabbitmq_delays_has_its_queue_as_destination(stages: Callable[..., Stage]) -> None:
-    pytest.importorskip("kombu.transport.native_delayed_delivery", reason="Celery delays in RabbitMQ from 5.5 on")
     stage = stages("rabbitmq", QUORUM="true")
     worker = stage.worker("--pool", "solo")
     stage.driver()("send_later", "one", 1.0)

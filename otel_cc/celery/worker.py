@@ -8,6 +8,7 @@ signal comes also before a child is recycled (``--max-tasks-per-child``), at a h
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from otel_cc import guard, lifecycle, settings
@@ -41,7 +42,17 @@ def connect(signals: Any) -> None:
 def _remember_logs(**_: object) -> None:
     for handler in logging.getLogger().handlers:
         if type(handler).__name__ == "LoggingHandler" and handler not in _exporting:
+            handler.addFilter(_eta_as_text)
             _exporting.append(handler)
+
+
+def _eta_as_text(record: logging.LogRecord) -> bool:
+    """Of a datetime, which Celery adds to its line for each task with an ETA, the SDK would complain in a line of its own."""
+    data = record.__dict__.get("data")
+    if isinstance(data, dict) and isinstance(data.get("eta"), datetime):
+        # Celery's own stays as it is: its line is made of it.
+        record.__dict__["data"] = {**data, "eta": data["eta"].isoformat()}
+    return True
 
 
 def _export_logs(logger: logging.Logger, **_: object) -> None:

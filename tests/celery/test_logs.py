@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from otel_cc.local.process import wait_until
@@ -29,16 +31,18 @@ def says() -> None:
 }
 
 
+ENV = {
+    "OTEL_LOGS_EXPORTER": "otlp",
+    "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true",
+    "OTEL_BLRP_SCHEDULE_DELAY": "200",
+}
+
+
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
 def test_lines_of_a_task_are_exported_once_with_its_trace(
     launch: Launch, sink: Sink, valkey: Valkey, pool: str
 ) -> None:
-    env = {
-        "BROKER": valkey.database(9),
-        "OTEL_LOGS_EXPORTER": "otlp",
-        "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "true",
-        "OTEL_BLRP_SCHEDULE_DELAY": "200",
-    }
+    env = {**ENV, "BROKER": valkey.database(9)}
     worker = launch.worker("--pool", pool, "-c", "1", files=FILES, env=env)
     launch(["python", "publish.py"], files=FILES, env=env, wait=False)
 
@@ -51,3 +55,16 @@ def test_lines_of_a_task_are_exported_once_with_its_trace(
     run = sink.wait_spans(1, where=lambda span: span.kind == "CONSUMER")[0]
     said = [record for record in sink.logs() if "a log line" in str(record.body)]
     assert {(record.trace_id, record.span_id) for record in said} == {(run.trace_id, run.span_id)}
+
+
+def test_a_task_with_an_eta_is_exported_without_a_complaint(launch: Launch, sink: Sink, valkey: Valkey) -> None:
+    files = {**FILES, "publish.py": "import tasks\n\ntasks.says.apply_async(countdown=0.5)\n"}
+    env = {**ENV, "BROKER": valkey.database(9)}
+    worker = launch.worker("--pool", "solo", files=files, env=env)
+    launch(["python", "publish.py"], files=files, env=env, wait=False)
+    sink.wait_spans(1, where=lambda span: span.kind == "CONSUMER")
+    worker.stop()
+    assert "Invalid type" not in worker.output() + "".join(str(record.body) for record in sink.logs())
+    (received,) = [record for record in sink.logs() if str(record.body).endswith("received")]
+    data = received.attributes["data"]
+    assert isinstance(data, dict) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\S+", data["eta"])

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from otel_cc.local.process import ProcessError
 from otel_cc.local.programs import folder
 from tools import golang, lock_modules, versions
 from tools.build import Progress, build, link, locked, remove_old
@@ -44,7 +45,12 @@ def make(wanted: list[Program], links: Path, progress: Progress) -> list[dict[st
     """
     store = links.parent / "built"
     for needed in (store, links):
-        needed.mkdir(parents=True, exist_ok=True)
+        try:
+            needed.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BuildError(_unusable(needed, str(error.strerror))) from None
+        if not os.access(needed, os.W_OK):
+            raise BuildError(_unusable(needed, "it is read-only"))
     entries = []
     with locked(store, progress):
         missing = [program for program in wanted if not (store / program.file).exists()]
@@ -64,6 +70,13 @@ def make(wanted: list[Program], links: Path, progress: Progress) -> list[dict[st
                 )
         remove_old(store)
     return entries
+
+
+def _unusable(folder: Path, why: str) -> str:
+    return (
+        f"{folder} cannot be used ({why}): set XDG_CACHE_HOME to a folder that can be written, or OTEL_CC_PROGRAMS to one "
+        "that has the programs."
+    )
 
 
 def _megabytes(size: int | None) -> str:
@@ -138,7 +151,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         run(arguments())
-    except BuildError as error:
+    except (BuildError, ProcessError) as error:
         sys.exit(f"\n{error}")
     except OSError as error:
         try:

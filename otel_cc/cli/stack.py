@@ -30,7 +30,10 @@ Folder = Annotated[
 def _record(folder: Path | None) -> Record:
     from otel_cc.local import record
 
-    return record.Record(folder or record.default_folder())
+    try:
+        return record.Record(folder or record.default_folder())
+    except ProcessError as error:
+        terminal.fail(str(error))
 
 
 @app.command()

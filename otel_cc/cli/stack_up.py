@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +32,12 @@ def command(words: str, record: Record | None = None) -> str:
 
     bare = shutil.which("otel-cc") or Path(sys.argv[0]).name != "otel-cc"
     text = f"{'otel-cc' if bare else shlex.quote(sys.argv[0])} {words}"
-    if record is None or record.folder == default_folder().absolute():
+    if record is None:
         return text
+    # Without a home there is no usual folder.
+    with suppress(ProcessError):
+        if record.folder == default_folder().absolute():
+            return text
     return f"{text} --folder {shlex.quote(str(record.folder))}"
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from otel_cc.local import proctree
+from otel_cc.local import proctree, programs
 from otel_cc.local.process import Process, ProcessError, answers, listens, wait_until
 from otel_cc.local.stack import Program, Stack
 
@@ -27,9 +27,11 @@ ORPHAN = 5.0
 
 
 def default_folder() -> Path:
-    """Where a stack keeps its state: in XDG_STATE_HOME, or in the usual place."""
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    return state / "otel-cc" / "stack"
+    """Where a stack keeps its state: in XDG_STATE_HOME, or in the usual place.
+
+    :raises ProcessError: there is no home for it
+    """
+    return programs.of_user("XDG_STATE_HOME", ".local/state") / "otel-cc" / "stack"
 
 
 class Record:

@@ -57,6 +57,16 @@ def test_without_a_package_of_the_demo_it_says_what_to_install(module: str) -> N
     assert (done.returncode, done.stdout, done.stderr) == (2, "", sentence)
 
 
+@pytest.mark.parametrize("verb", ["up", "status", "logs", "down"])
+def test_a_user_without_a_home_is_told_what_to_set(verb: str) -> None:
+    # As in a container that runs as a number which its system does not know.
+    code = "import pwd; pwd.getpwuid = {}.__getitem__; from otel_cc.cli import main; main()"
+    command = [sys.executable, "-c", code, "stack", verb]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env={})
+    sentence = "this user has no home and HOME is not set: set XDG_STATE_HOME to a folder that can be written.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
+
+
 def test_nothing_heavy_is_imported_for_help() -> None:
     code = """
 import sys

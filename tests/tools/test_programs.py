@@ -202,6 +202,13 @@ def test_a_folder_of_ones_own_is_used_as_it_is(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["pint"]
 
 
+def test_a_cache_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = Cache(tmp_path / "file").make(SMALL)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "cannot be used (Not a directory): set XDG_CACHE_HOME" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_an_unknown_name_is_an_error_that_names_the_known_ones(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.programs", "jager"]
     done = subprocess.run(command, cwd=versions.ROOT, capture_output=True, text=True, check=False)

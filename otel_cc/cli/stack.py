@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import time
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from otel_cc.local.record import Record
 
 app = typer.Typer(help="Run the shop with the whole stack behind it, on this machine.", no_args_is_help=True)
+
+# A disk, a share of it, or a file that takes no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Folder = Annotated[
     Path | None,
@@ -71,6 +75,10 @@ def up(
         terminal.fail(str(error), 2)
     except ProcessError as error:
         terminal.fail(str(error))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        terminal.fail(f"{record.folder} cannot be written ({error.strerror}): make room, or choose another --folder.")
 
 
 @app.command()

@@ -133,7 +133,12 @@ def detach(record: Record, arguments: list[str]) -> None:
             while not signals and not (state := record.read()).get("ready"):
                 if child.poll() is not None:
                     said = record.log.read_text(errors="replace").strip().splitlines()
-                    raise ProcessError(str(state.get("failure") or "\n".join(said[-20:])))
+                    raise ProcessError(
+                        state.get("failure")
+                        or "\n".join(said[-20:])
+                        or f"the supervisor ended with exit code {child.returncode} and wrote nothing to {record.log}: "
+                        "is the disk full?"
+                    )
                 progress(state.get("doing") or "starting")
                 time.sleep(0.1)
         if signals:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import subprocess
@@ -254,6 +255,28 @@ def test_a_folder_that_is_none_is_one_line(command: Command) -> None:
         assert said == f"{file} cannot be used (File exists): choose another --folder."
     for verb in ("status", "logs"):
         assert command(verb, "--folder", str(file), code=1).stderr.startswith("No stack is running: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["up"], "cannot be written (File too large): make room, or choose another --folder."),
+        (["up", "--detach"], "supervisor.log: is the disk full?"),
+    ],
+)
+def test_a_disk_that_takes_nothing_is_one_line(command: Command, words: list[str], sentence: str) -> None:
+    # A limit of zero bytes for each file does to a write what a full disk does.
+    done = subprocess.run(
+        command.argv(*words),
+        env=command.env,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1][-len(sentence) :]) == (1, sentence)
+    assert "Traceback" not in done.stderr and command.left() == []
 
 
 def test_a_record_knows_a_process_by_its_start(tmp_path: Path) -> None:

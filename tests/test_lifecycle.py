@@ -31,9 +31,9 @@ SERVERS = {
     "uvicorn": lambda launch, env: launch.uvicorn(files=APP, env=env),
     "uvicorn without lifespan": lambda launch, env: launch.uvicorn("--lifespan", "off", files=APP, env=env),
     "uvicorn --workers 2": lambda launch, env: launch.uvicorn("--workers", "2", files=APP, env=env),
-    "gunicorn": lambda launch, env: launch.gunicorn("--workers", "2", "--graceful-timeout", "60", files=APP, env=env),
+    "gunicorn": lambda launch, env: launch.gunicorn("--workers", "2", "--graceful-timeout", "10", files=APP, env=env),
     "gunicorn --preload": lambda launch, env: launch.gunicorn(
-        "--workers", "2", "--preload", "--graceful-timeout", "60", files=APP, env=env
+        "--workers", "2", "--preload", "--graceful-timeout", "10", files=APP, env=env
     ),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import celery
 import pytest
 
 from otel_cc.local.process import wait_until
@@ -67,4 +68,7 @@ def test_a_task_with_an_eta_is_exported_without_a_complaint(launch: Launch, sink
     assert "Invalid type" not in worker.output() + "".join(str(record.body) for record in sink.logs())
     (received,) = [record for record in sink.logs() if str(record.body).endswith("received")]
     data = received.attributes["data"]
-    assert isinstance(data, dict) and re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\S+", data["eta"])
+    assert isinstance(data, dict)
+    # Celery 5.3 tells none.
+    if celery.VERSION >= (5, 7):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\S+", data["eta"])

@@ -66,8 +66,9 @@ LONGEST = {"truth", "test_outage.py"}
 BIN = Path(sys.executable).parent
 # Seconds that a program may take to start and to end.
 PATIENCE = 60.0
-# An option of uvicorn that older ones do not have.
-HEALTHCHECK = "timeout_worker_healthcheck"
+# An option of uvicorn that older ones do not have, and its seconds. A worker that does not answer its supervisor for so long
+# is killed, with its requests; but for one that is about to end when it is asked, the supervisor waits as long in vain.
+HEALTHCHECK, ANSWER = "timeout_worker_healthcheck", 15
 
 
 @pytest.fixture(scope="session")
@@ -190,8 +191,7 @@ class Launch:
         port = free_port()
         ready = launch.pop("ready", None) or listens(port)
         if "--workers" in args and HEALTHCHECK in inspect.signature(uvicorn.Config).parameters:
-            # A worker that does not answer its supervisor within 5 s is killed otherwise, with its requests.
-            args = (*args, f"--{HEALTHCHECK.replace('_', '-')}", f"{PATIENCE:.0f}")
+            args = (*args, f"--{HEALTHCHECK.replace('_', '-')}", str(ANSWER))
         process = self(["uvicorn", app, "--host", "127.0.0.1", "--port", str(port), *args], ready=ready, **launch)
         return Server(process, f"http://127.0.0.1:{port}", port)
 

@@ -156,7 +156,7 @@ def test_four_workers_are_one_target_also_when_some_are_replaced(launch: Launch,
         owner = page.owner()
         victim = owner if number == signal.SIGKILL else min(of(server) - {owner})
         os.kill(victim, number)
-        wait_until(lambda victim=victim: victim not in of(server) and len(of(server)) == 4, 30, "the replacement")
+        wait_until(lambda victim=victim: victim not in of(server) and len(of(server)) == 4, 60, "the replacement")
         # Nothing is lost, and the gauges of the dead are gone.
         page.wait(**{REQUESTS: total - 20, COUNTED: total - 20}, app_processes=4)
         ask(server, 20)
@@ -184,7 +184,7 @@ def test_a_single_worker_that_is_replaced_goes_on_counting_and_a_new_start_begin
     page.wait(**{REQUESTS: 5})
     (worker,) = of(server)
     os.kill(worker, signal.SIGTERM)
-    wait_until(lambda: of(server) not in ({worker}, set()), 30, "the replacement")
+    wait_until(lambda: of(server) not in ({worker}, set()), 60, "the replacement")
     page.wait(**{REQUESTS: 5}, app_processes=1)
     ask(server, 1)
     page.wait(**{REQUESTS: 6, COUNTED: 6})
@@ -213,7 +213,7 @@ def test_all_workers_killed_at_once_and_never_scraped_lose_no_more_than_the_last
     workers = of(server)
     for worker in workers:
         os.kill(worker, signal.SIGKILL)
-    wait_until(lambda: len(of(server) - workers) == 2, 30, "the replacement")
+    wait_until(lambda: len(of(server) - workers) == 2, 60, "the replacement")
     page.wait(**{COUNTED: 6}, app_processes=2)
 
 
@@ -382,7 +382,7 @@ def test_a_celery_worker_and_its_children_are_one_target(launch: Launch, page: P
         main = psutil.Process(worker.pid)
         children = [child.pid for child in main.children()]
         os.kill(children[0], signal.SIGKILL)
-        wait_until(lambda: children[0] not in {child.pid for child in main.children()}, 30, "the replacement")
+        wait_until(lambda: children[0] not in {child.pid for child in main.children()}, 60, "the replacement")
         page.wait(**{COUNTED: 12}, app_processes=processes)
     worker.stop()
     assert "otel-cc failed" not in worker.output()
